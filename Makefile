@@ -1,0 +1,26 @@
+# make demo: the main job on embedded data.  make test: everything CI checks.
+PYTHON ?= python3
+STORE ?= csl-store
+BIN := .venv/bin
+
+.PHONY: demo test setup
+
+demo: setup
+	@$(BIN)/csl run table5 --store $(STORE)
+
+test: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+# The stamp names what was installed: a second call installs nothing.
+setup: .venv/installed
+
+.venv/installed: pyproject.toml
+	@echo "Setting up .venv (torch and Ray: about 5 GB, a few minutes) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

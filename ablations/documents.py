@@ -1,0 +1,130 @@
+"""Takes a YAML file; gives it validated, or one error that names file, key and value."""
+
+import json
+import re
+from collections.abc import Hashable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from csl.errors import InputError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, where YAML lets the last one win silently, and
+    that reads 1e-3 as the number it is, where YAML 1.1 wants 1.0e-3."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {twice!r} stands twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
+    list("-+.0123456789"),
+)
+
+
+def parse(text: str) -> Any:
+    """One YAML value, read like those in a document.
+
+    Raises:
+        yaml.YAMLError: not YAML.
+    """
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+
+
+def find(name: str, folder: str) -> Path:
+    """The file of a packaged spec or setting by name, or of one's own by path.
+
+    Args:
+        name: a packaged name, or a path that ends in .yaml.
+        folder: ``specs`` or ``settings``.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    kind = folder.removesuffix("s")
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"this {kind} file does not exist", file=path, remedy="check the path")
+        return path
+    packaged = {path.stem: path for path in Path(str(files("ablations") / folder)).rglob("*.yaml")}
+    if name not in packaged:
+        raise InputError(
+            f"unknown {kind}",
+            key=kind,
+            value=name,
+            remedy=f"use one of {', '.join(sorted(packaged))}, or the path of a .yaml file",
+        )
+    return packaged[name]
+
+
+def read(path: Path, model: type[Model]) -> Model:
+    """Read and validate one document.
+
+    Raises:
+        InputError: not readable, not YAML, or not what the model wants.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            content = yaml.load(file, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except OSError as error:
+        raise InputError(
+            f"cannot be read: {error.strerror}", file=path, remedy="check the path"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"not valid YAML: {' '.join(str(error).split())}", file=path, remedy="mend the line"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError("holds no mapping", file=path, remedy="see the packaged specs")
+    return validate(content, model, file=path)
+
+
+def validate(content: dict[str, Any], model: type[Model], file: object) -> Model:
+    """Validate strictly, as if read from JSON: a list is a tuple, but "8" is no number.
+
+    Raises:
+        InputError: naming the first offending key.
+    """
+    try:
+        return model.model_validate_json(json.dumps(content))
+    except TypeError as error:
+        raise InputError(
+            f"holds a value no configuration can hold: {error}",
+            file=file,
+            remedy="use text, numbers, true/false and lists",
+        ) from error
+    except ValidationError as error:
+        raise explain(error, file) from error
+
+
+def explain(error: ValidationError, file: object) -> InputError:
+    """The first fault of a validation, in the user's words."""
+    fault = error.errors(include_url=False)[0]
+    # A discriminated union puts its tag into the path; it is no key of the document.
+    key = ".".join(str(part) for part in fault["loc"] if part not in ("shapes", "voc"))
+    if fault["type"] == "extra_forbidden":
+        return InputError("unknown key", file=file, key=key, remedy="remove it, or mend its name")
+    problem = fault["msg"].removeprefix("Value error, ")
+    missing = fault["type"] == "missing"
+    return InputError(
+        problem[0].lower() + problem[1:],
+        file=file,
+        key=key or None,
+        value=None if missing or isinstance(fault["input"], dict) else fault["input"],
+        remedy="add it" if missing else "give a value that fits",
+    )

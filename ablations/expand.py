@@ -1,0 +1,194 @@
+"""Takes a spec, a setting and the user's options; gives the grid's cells, fully resolved."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ablations.documents import explain, parse
+from ablations.spec import Setting, Spec
+from csl.config import PROFILES, TrainingConfig
+from csl.errors import InputError
+from csl.identity import Training
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a command line adds to spec and setting.
+
+    Args:
+        profile: ``official`` or ``paper``.
+        assignments: ``key=value`` overrides, applied last.
+        splits, seeds: a choice among blocks; None means the spec's.
+    """
+
+    profile: str = "official"
+    assignments: tuple[str, ...] = ()
+    splits: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training's place in the table."""
+
+    row: str
+    column: str
+    training: Training
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A spec resolved on a setting: every cell of its table."""
+
+    spec: Spec
+    setting: Setting
+    options: Options
+    splits: tuple[str, ...]
+    seeds: tuple[int, ...]
+    cells: tuple[Cell, ...]
+
+    def label(self, cell: Cell) -> str:
+        """What people call it: "table5/+M_i/1/16/seed 0"."""
+        return f"{self.spec.name}/{cell.row}/{cell.column}/seed {cell.training.seed}"
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Overrides from one place, for telling where a faulty value came from."""
+
+    source: str
+    values: Mapping[str, Any]
+
+
+def expand(
+    spec: tuple[Spec, str], setting: tuple[Setting, str], options: Options = Options()
+) -> Grid:
+    """Every variant × split × seed, seed-major: after the first seed the table is readable.
+
+    Later layers win: profile, setting, the spec's ``set``, the variant's, the command line.
+
+    Args:
+        spec, setting: each with the file it came from, for messages.
+
+    Raises:
+        InputError: an unknown key or split, a value that does not fit.
+    """
+    (what, spec_file), (where, setting_file) = spec, setting
+    if options.profile not in PROFILES:
+        raise InputError(
+            "unknown profile",
+            key="--profile",
+            value=options.profile,
+            remedy=f"use one of {', '.join(PROFILES)}",
+        )
+    common = [
+        _Layer(f"profile {options.profile}", PROFILES[options.profile]),
+        _Layer(setting_file, where.set),
+        _Layer(spec_file, what.set),
+    ]
+    command_line = _Layer("--set", dict(map(_parse, options.assignments)))
+    configs = {
+        variant.name: _resolve([*common, _Layer(spec_file, variant.set), command_line])
+        for variant in what.variants
+    }
+    splits = options.splits or what.splits
+    for split in splits:
+        if split not in where.splits:
+            raise InputError(
+                f"setting {where.name} has no such split",
+                file=setting_file if options.splits else spec_file,
+                key="--splits" if options.splits else "splits",
+                value=split,
+                remedy=f"use one of {', '.join(where.splits)}",
+            )
+    seeds = options.seeds or what.seeds
+    cells = tuple(
+        Cell(row, split, Training(config, where.splits[split], seed))
+        for seed in seeds
+        for split in splits
+        for row, config in configs.items()
+    )
+    return Grid(what, where, options, splits, seeds, cells)
+
+
+def _parse(assignment: str) -> tuple[str, Any]:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise InputError(
+            "not of the form key=value",
+            key="--set",
+            value=assignment,
+            remedy="such as --set schedule.epochs=20",
+        )
+    try:
+        return key, parse(text)
+    except yaml.YAMLError as error:
+        raise InputError(
+            "the value is not valid YAML",
+            key="--set",
+            value=assignment,
+            remedy="such as --set evaluation.classes=[0,1]",
+        ) from error
+
+
+def _resolve(layers: list[_Layer]) -> TrainingConfig:
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer)
+    try:
+        return TrainingConfig.model_validate_json(json.dumps(merged))
+    except ValidationError as error:
+        fault = explain(error, file=None)
+        source = next(
+            (layer.source for layer in reversed(layers) if _names(layer.values, fault.key)), None
+        )
+        raise InputError(
+            fault.problem,
+            file=source,
+            key=fault.key,
+            value=fault.value,
+            remedy=fault.remedy,
+        ) from error
+
+
+def _merge(into: dict[str, Any], layer: _Layer) -> None:
+    """Lay nested or dotted values over what is there; mappings merge, anything else replaces."""
+    for dotted, value in layer.values.items():
+        *parents, last = dotted.split(".")
+        target = into
+        for parent in parents:
+            target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise InputError(
+                    f"{parent!r} is a value, not a group of keys",
+                    file=layer.source,
+                    key=dotted,
+                    remedy="see `csl show` for the configuration's keys",
+                )
+        if isinstance(value, dict) and isinstance(target.get(last), dict):
+            _merge(target[last], _Layer(layer.source, value))
+        else:
+            # A copy: a later layer must not write into an earlier one's document.
+            target[last] = json.loads(json.dumps(value)) if isinstance(value, dict) else value
+
+
+def _names(values: Mapping[str, Any], key: str | None) -> bool:
+    """Whether a layer sets the key, or a group that contains it or is contained in it."""
+    if key is None:
+        return False
+    return any(
+        f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.")
+        for name in _dotted(values)
+    )
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        names += _dotted(value, f"{name}.") if isinstance(value, dict) and value else [name]
+    return names

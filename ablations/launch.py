@@ -1,0 +1,119 @@
+"""Takes a plan; checks everything that can be checked, then has Ray train what is not stored."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ablations.plan import Plan, Planned
+from cluster.jobs import Job, Resources, command_line, read_code
+from csl.errors import InputError
+from csl.identity import Locations
+
+
+def check_inputs(plan: Plan, locations: Locations, workers: int, address: str | None) -> None:
+    """Everything a user may have got wrong, before any Ray process starts.
+
+    Raises:
+        InputError: a batch cannot be shared by the workers, a mask or the weights are bad, or
+            nobody answers at the address.
+        StoreError: the store cannot be written to.
+    """
+    plan.store.check_writable()
+    if address is not None:
+        from cluster.connect import check_address
+
+        check_address(address)
+    for each in plan.to_run:
+        _check_batches(each, workers)
+
+    from csl.data.lists import open_lists
+    from csl.data.source import check_masks
+    from csl.models import check_weights
+
+    for data, split in {(each.training.config.data, each.training.split) for each in plan.to_run}:
+        check_masks(open_lists(data, split, locations), data, locations)
+    for network in {each.training.config.network for each in plan.to_run}:
+        check_weights(network, locations.weights)
+
+
+def run_plan(
+    plan: Plan,
+    locations: Locations,
+    *,
+    workers: int,
+    gpus: float | None,
+    cpus: int | None,
+    address: str | None,
+) -> Path:
+    """Train what the plan says on Ray; every ended training leaves a record.
+
+    Args:
+        workers: processes per training.
+        gpus: GPUs per worker; None means one where the cluster has any.
+        cpus: CPUs of a local Ray; None means all.
+        address: a running Ray's; None starts a local one.
+
+    Returns:
+        The log of Ray and of everything else that was silenced.
+
+    Raises:
+        InputError: the cluster cannot be joined, or can never place a training.
+    """
+    from cluster.connect import connect
+    from cluster.console import quiet
+    from cluster.progress import ProgressView
+
+    store = Path(plan.store.location).resolve()
+    logs = store / "logs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    jobs = _jobs(plan, locations, store)
+    log = logs / "driver.log"
+    with quiet(log) as console, connect(address, cpus, logs) as cluster:
+        # Ray reads its environment when it is first imported, and connect() has set that.
+        from cluster.trials import default_resources, run_jobs, slots
+
+        resources = default_resources(cluster, workers, gpus)
+        jobs = [replace(job, resources=resources) for job in jobs]
+        labels = [job.launched_as for job in jobs]
+        epochs = [job.training.config.schedule.epochs for job in jobs]
+        with ProgressView(console, labels, epochs, slots(cluster, resources)) as view:
+            run_jobs(jobs, cluster, view)
+    return log
+
+
+def _jobs(plan: Plan, locations: Locations, store: Path) -> list[Job]:
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else path.resolve()
+
+    code, command = read_code(), command_line()
+    there = Locations(
+        data_root=absolute(locations.data_root),
+        splits_root=absolute(locations.splits_root),
+        weights=absolute(locations.weights),
+    )
+    return [
+        Job(
+            training=each.training,
+            identity=each.identity,
+            locations=there,
+            store=store,
+            setting=plan.grid.setting.name,
+            launched_as=each.labels[0],
+            resources=Resources(workers=1, cpus=1, gpus=0.0),  # known once connected
+            code=code,
+            command=command,
+        )
+        for each in plan.to_run
+    ]
+
+
+def _check_batches(each: Planned, workers: int) -> None:
+    schedule = each.training.config.schedule
+    for key in ("labeled_batch", "unlabeled_batch"):
+        size = getattr(schedule, key)
+        if size % workers:
+            raise InputError(
+                f"{workers} workers cannot share this batch evenly",
+                key=f"schedule.{key}",
+                value=size,
+                remedy=f"choose --workers among the divisors of {size}",
+            )

@@ -1,0 +1,80 @@
+"""Takes a grid and a store; gives the grid's table, from the store alone."""
+
+from collections.abc import Mapping
+
+from ablations.expand import Grid
+from csl.errors import InputError
+from csl.identity import Locations, Training, identify
+from results.schema import Record
+from results.store import Store
+from results.table import CellRun, Rule, Table, TableLayout, build
+
+
+def tabulate(grid: Grid, locations: Locations, store: Store, rule: Rule) -> Table:
+    """The grid's table, from the store alone.
+
+    Where the dataset is at hand, cells find their trainings by identity. Without it (a table on
+    a laptop) they are found by recipe, as long as that is unambiguous.
+
+    Raises:
+        InputError: the dataset is not given and the store holds the recipe for two datasets.
+    """
+    records = store.latest()
+    keys = _keys(grid, locations, records)
+    cells: dict[tuple[str, str], list[CellRun]] = {}
+    for cell in grid.cells:
+        key = keys[cell.training]
+        cells.setdefault((cell.row, cell.column), []).append(CellRun(cell.training.seed, key))
+    spec, setting = grid.spec, grid.setting
+    layout = TableLayout(
+        name=spec.name,
+        title=spec.title,
+        rows=tuple(variant.name for variant in spec.variants),
+        columns=grid.splits,
+        cells={place: tuple(runs) for place, runs in cells.items()},
+        reference=spec.reference,
+        ledger=spec.published,
+        footer=_footer(grid, [records[key] for key in keys.values() if key in records]),
+    )
+    return build(layout, records, rule=rule, same_setting_as_paper=setting.is_papers)
+
+
+def _keys(grid: Grid, locations: Locations, records: Mapping[str, Record]) -> dict[Training, str]:
+    """The record key of each training; one that is not stored gets a key that no record has."""
+    trainings = {cell.training for cell in grid.cells}
+    at_hand = (
+        locations.data_root is not None or grid.cells[0].training.config.data.dataset == "shapes"
+    )
+    if at_hand:
+        return {each: identify(each, locations).id for each in trainings}
+    by_recipe: dict[str, list[str]] = {}
+    for key, record in records.items():
+        by_recipe.setdefault(record.recipe, []).append(key)
+    keys = {each: by_recipe.get(each.recipe, [each.recipe]) for each in trainings}
+    for each, candidates in keys.items():
+        if len(candidates) > 1:
+            raise InputError(
+                f"the store holds this training for {len(candidates)} different datasets",
+                key="--data-root",
+                value=f"split {each.split}, seed {each.seed}",
+                remedy="say which by giving --data-root (and --weights)",
+            )
+    return {each: candidates[0] for each, candidates in keys.items()}
+
+
+def _footer(grid: Grid, records: list[Record]) -> tuple[str, ...]:
+    setting, options = grid.setting, grid.options
+    schedule = grid.cells[0].training.config.schedule
+    lines = [
+        f"Setting {setting.name}: {setting.about}.",
+        f"Profile {options.profile}, {schedule.epochs} epochs, "
+        f"seeds {', '.join(map(str, grid.seeds))}; mIoU in percent on whole validation images.",
+        "Splits: " + ", ".join(f"{name} = list {setting.splits[name]}" for name in grid.splits),
+    ]
+    hashes = sorted({(record.split, record.split_hash) for record in records})
+    if hashes:
+        lines[-1] += " (" + ", ".join(f"{split}: {value[:8]}" for split, value in hashes) + ")"
+    lines[-1] += "."
+    if options.assignments:
+        lines.append(f"Overrides: {' '.join(options.assignments)}.")
+    return tuple(lines)

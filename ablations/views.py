@@ -1,0 +1,256 @@
+"""Takes plans, stores and records; gives what the terminal and ``--json`` show of them."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ablations.plan import Plan
+from results.schema import EpochMetrics, Record
+from results.store import Store
+
+if TYPE_CHECKING:
+    from ablations.doctor import Check
+
+Draw = Callable[[Console], None]
+
+_STALE_SECONDS = 600.0
+
+
+def plan_object(plan: Plan) -> dict[str, Any]:
+    """A plan as one JSON object."""
+    states = Counter(each.state for each in plan.trainings)
+    return {
+        "spec": plan.grid.spec.name,
+        "setting": plan.grid.setting.name,
+        "store": plan.store.location,
+        "cells": len(plan.grid.cells),
+        "unique": len(plan.trainings),
+        "to_run": len(plan.to_run),
+        "states": dict(states),
+        "trainings": [
+            {
+                "identity": each.identity.id,
+                "cells": list(each.labels),
+                "state": each.state,
+                "reason": each.reason,
+                "split": each.training.split,
+                "seed": each.training.seed,
+            }
+            for each in plan.trainings
+        ],
+    }
+
+
+def print_plan_summary(console: Console, plan: Plan) -> None:
+    """One line: how much there is to do."""
+    stored = sum(each.state == "stored" for each in plan.trainings)
+    failed = sum(each.state == "failed" for each in plan.trainings)
+    parts = [f"{stored} stored"] + ([f"{failed} failed for good"] if failed else [])
+    parts.append(f"{len(plan.to_run)} to run" if plan.to_run else "nothing to run")
+    console.print(
+        f"{plan.grid.spec.name} on {plan.grid.setting.name}: {len(plan.trainings)} trainings, "
+        + ", ".join(parts)
+        + ".",
+        highlight=False,
+    )
+
+
+def print_plan(console: Console, plan: Plan) -> None:
+    """Every unique training with its state and the reason for it."""
+    table = _grid("training", "state", "why", "first asked for by")
+    for each in plan.trainings:
+        more = f" (+{len(each.labels) - 1})" if len(each.labels) > 1 else ""
+        table.add_row(
+            Text(each.identity.id[:8]),
+            Text(each.state),
+            Text(each.reason),
+            Text(each.labels[0] + more),
+        )
+    console.print(table)
+    print_plan_summary(console, plan)
+
+
+def status_object(store: Store) -> dict[str, Any]:
+    """What a store holds, and which trainings have a checkpoint but no record."""
+    records = store.latest()
+    unfinished = []
+    for progress in sorted(Path(store.location).glob("checkpoints/*/progress.json")):
+        seen = json.loads(progress.read_text())
+        idle = time.time() - progress.stat().st_mtime
+        unfinished.append({"identity": progress.parent.name, **seen, "idle_seconds": round(idle)})
+    return {
+        "store": store.location,
+        "complete": sum(record.status == "complete" for record in records.values()),
+        "failed": dict(Counter(r.failure.value for r in records.values() if r.failure)),
+        "unfinished": unfinished,
+        "training_seconds": round(sum(r.training_seconds for r in records.values()), 1),
+        "settings": dict(Counter(record.setting for record in records.values())),
+    }
+
+
+def print_status(console: Console, seen: dict[str, Any]) -> None:
+    """The store in a few lines."""
+    failures = sum(seen["failed"].values())
+    console.print(f"store {seen['store']}", highlight=False, markup=False)
+    console.print(
+        f"{seen['complete']} complete, {failures} failed, {len(seen['unfinished'])} unfinished; "
+        f"{seen['training_seconds'] / 3600:.2f} hours of training",
+        highlight=False,
+    )
+    for name, count in seen["failed"].items():
+        console.print(f"  failed: {name} ×{count}   (csl runs --failed)", highlight=False)
+    if seen["unfinished"]:
+        table = _grid("training", "epoch", "mIoU", "last heard of", "as")
+        for each in seen["unfinished"]:
+            score = each.get("mean_iou")
+            idle = each["idle_seconds"]
+            table.add_row(
+                Text(each["identity"][:8]),
+                f"{each['epoch']}/{each['epochs']}",
+                "–" if score is None else f"{score:.1f}",
+                f"{idle} s ago" + (", stopped?" if idle > _STALE_SECONDS else ""),
+                Text(each["launched_as"]),
+            )
+        console.print(table)
+
+
+def run_object(record: Record) -> dict[str, Any]:
+    """One attempt as a JSON object, a line of ``csl runs``."""
+    return {
+        "identity": record.identity,
+        "attempt": record.attempt,
+        "status": record.status,
+        "failure": record.failure,
+        "launched_as": record.launched_as,
+        "setting": record.setting,
+        "split": record.split,
+        "seed": record.seed,
+        "best_mean_iou": record.best.mean_iou if record.best else None,
+        "best_epoch": record.best.epoch if record.best else None,
+        "last_mean_iou": record.last.mean_iou if record.last else None,
+        "training_seconds": record.training_seconds,
+        "resumed": record.resumed,
+        "finished_at": record.provenance.finished_at.isoformat(),
+    }
+
+
+def print_runs(console: Console, rows: list[dict[str, Any]]) -> None:
+    """A line per attempt."""
+    if not rows:
+        console.print("no attempts are stored")
+        return
+    table = _grid("training", "as", "setting", "best", "last", "seconds", "resumed", "finished")
+    for row in rows:
+        best, last = row["best_mean_iou"], row["last_mean_iou"]
+        table.add_row(
+            Text(row["identity"][:8]),
+            Text(row["launched_as"]),
+            Text(row["setting"]),
+            f"{best:.1f} @{row['best_epoch']}" if best is not None else f"failed: {row['failure']}",
+            "–" if last is None else f"{last:.1f}",
+            f"{row['training_seconds']:.0f}",
+            str(row["resumed"]),
+            row["finished_at"][:16].replace("T", " "),
+        )
+    console.print(table)
+
+
+def show_object(record: Record) -> dict[str, Any]:
+    """Everything a record holds but its confusion counts."""
+    iou = record.best.class_iou if record.best else ()
+    return {
+        **run_object(record),
+        "failure_detail": record.failure_detail,
+        "configuration": json.loads(record.configuration),
+        "split_hash": record.split_hash,
+        "data_fingerprint": record.data_fingerprint,
+        "weights_hash": record.weights_hash,
+        "class_iou": dict(zip(record.class_names, iou, strict=False)),
+        "curve": [vars(epoch) for epoch in record.curve],
+        "provenance": vars(record.provenance),
+    }
+
+
+def print_show(console: Console, record: Record) -> None:
+    """One training on a page."""
+    seen = show_object(record)
+    for key in ("identity", "status", "failure", "launched_as", "setting", "split", "seed"):
+        if seen[key] is not None:
+            console.print(f"{key:<12} {seen[key]}", highlight=False, markup=False)
+    if record.failure_detail:
+        console.print(record.failure_detail, highlight=False, markup=False)
+    _section(console, "configuration")
+    text = yaml.safe_dump(seen["configuration"], sort_keys=False, default_flow_style=None)
+    console.print(text.rstrip(), highlight=False, markup=False)
+    _section(console, "provenance")
+    for key, value in {
+        "split_hash": record.split_hash,
+        "data": record.data_fingerprint,
+        "weights": record.weights_hash or "from scratch",
+        **seen["provenance"],
+    }.items():
+        console.print(f"{key:<17}{value}", highlight=False, markup=False)
+    if record.curve:
+        _section(console, "curve")
+        _print_curve(console, record.curve)
+    if record.best:
+        _section(console, f"IoU per class, epoch {record.best.epoch} (best)")
+        table = _grid("class", "IoU", "scored")
+        for index, (name, iou) in enumerate(
+            zip(record.class_names, record.best.class_iou, strict=True)
+        ):
+            table.add_row(Text(name), f"{iou:.1f}", "yes" if index in record.scored_classes else "")
+        console.print(table)
+
+
+def _print_curve(console: Console, curve: tuple[EpochMetrics, ...]) -> None:
+    table = _grid("epoch", "mIoU", "loss", "L_x", "L_s", "L_m", "L_fp", "sampled", "correct", "s")
+    for epoch in curve:
+        losses = (
+            epoch.loss,
+            epoch.loss_labeled,
+            epoch.loss_strong,
+            epoch.loss_masked,
+            epoch.loss_feature,
+        )
+        table.add_row(
+            str(epoch.epoch),
+            _number(epoch.mean_iou, 1),
+            *(_number(loss, 3) for loss in losses),
+            _number(epoch.sampling_rate, 1),
+            _number(epoch.pseudo_label_accuracy, 1),
+            f"{epoch.seconds:.1f}",
+        )
+    console.print(table)
+
+
+def print_checks(console: Console, checks: "tuple[Check, ...]") -> None:
+    """A line per check, and what to mend."""
+    table = _grid("", "check", "found")
+    for check in checks:
+        found = check.found if check.ok else f"{check.found}\nremedy: {check.remedy}"
+        table.add_row("ok" if check.ok else "FAIL", Text(check.name), Text(found))
+    console.print(table)
+
+
+def _grid(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    return table
+
+
+def _section(console: Console, title: str) -> None:
+    console.print(f"\n{title}", style="bold", highlight=False, markup=False)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,1 @@
+"""Takes trainings; runs them on Ray and leaves one record each in the store."""

@@ -1,0 +1,159 @@
+"""Takes an address or none; gives a connection to that Ray, or to a local one of its own."""
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from csl.errors import InputError
+
+_TEMP_PREFIX = "csl-ray-"
+_OBJECT_STORE_BYTES = 256 * 2**20  # trials exchange kilobytes
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connected Ray: its total CPUs and GPUs, and a folder that all its nodes may write to."""
+
+    cpus: float
+    gpus: float
+    scratch: Path
+
+
+def check_address(address: str) -> None:
+    """Make sure that somebody listens at ``host:port`` before anything is started.
+
+    Raises:
+        InputError: the address is malformed, or nobody answers.
+    """
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdecimal() or "/" in address:
+        raise InputError(
+            "the address is not host:port",
+            key="--address",
+            value=address,
+            remedy="give the head node's address, such as 10.0.0.1:6379",
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"no Ray answers at this address ({error})",
+            key="--address",
+            value=address,
+            remedy="start one there with `ray start --head`, or leave --address out to start a "
+            "local one",
+        ) from error
+
+
+@contextlib.contextmanager
+def connect(address: str | None, cpus: int | None, shared: Path) -> Iterator[Cluster]:
+    """Join the Ray at ``address``, or start a local one that ends with this context.
+
+    A local Ray binds to loopback, asks for a random token, lives in a temporary folder of its own
+    and leaves its logs in ``shared``.
+
+    Args:
+        address: ``host:port`` of a running head, or None.
+        cpus: CPUs of the local Ray; None means those this process may use.
+        shared: this run's folder, visible to every node.
+
+    Raises:
+        InputError: the cluster refuses the connection.
+    """
+    _set_environment(local=address is None)
+    temp = _temp_folder() if address is None else None
+    scratch = (temp or shared) / "scratch"
+    import ray  # its environment has to be set before
+
+    try:
+        if temp is None:
+            _join(address)
+        else:
+            _start(temp, cpus or len(os.sched_getaffinity(0)), shared)
+        total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        yield Cluster(cpus=total.get("CPU", 0), gpus=total.get("GPU", 0), scratch=scratch)
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+        if temp is not None:
+            _keep_logs(temp, shared)
+
+
+def _start(temp: Path, cpus: int, logs: Path) -> None:
+    import ray
+
+    try:
+        ray.init(
+            num_cpus=cpus,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            dashboard_host="127.0.0.1",
+            _node_ip_address="127.0.0.1",
+            _temp_dir=str(temp),
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"a local Ray cannot be started: {str(error).splitlines()[0]}",
+            file=logs,
+            remedy="see the logs there; free memory or disk, or join a running Ray with --address",
+        ) from error
+
+
+def _join(address: str | None) -> None:
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"this Ray cannot be joined: {str(error).splitlines()[0]}",
+            key="--address",
+            value=address,
+            remedy="use the cluster's Ray and Python versions, and set RAY_AUTH_MODE as it has it",
+        ) from error
+
+
+def _set_environment(*, local: bool) -> None:
+    quiet = {
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        # How often Ray Train looks at its workers; at its default each report may block for 2 s.
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    }
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+    if local:
+        # An explicit token: left unset, Ray would write one into the user's home folder.
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _temp_folder() -> Path:
+    """A short-named folder for a local Ray (its socket paths are limited), owned by this process.
+
+    Folders of drivers that were killed are removed first."""
+    root = Path(tempfile.gettempdir())
+    for left in root.glob(f"{_TEMP_PREFIX}*"):
+        owner = left.name.removeprefix(_TEMP_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_TEMP_PREFIX}{os.getpid()}-", dir=root))
+
+
+def _keep_logs(temp: Path, logs: Path) -> None:
+    for session in temp.glob("session_*"):
+        if not session.is_symlink() and (session / "logs").is_dir():
+            shutil.copytree(session / "logs", logs / session.name, symlinks=True)
+    shutil.rmtree(temp, ignore_errors=True)

@@ -1,0 +1,148 @@
+"""Takes a job; trains it, reports each epoch, and leaves its record in the store.
+
+``run_job`` is the one worker function: it runs inside a Tune trial for one worker, and on every
+rank under Ray Train for several.
+"""
+
+import json
+import platform
+import shutil
+import traceback
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import torch
+from torch import distributed
+
+from cluster.failures import name_failure
+from cluster.jobs import Job, provenance
+from csl.data.source import class_names
+from csl.trainer import RESUME, EpochReport, Outcome, train
+from results.schema import FINAL_FAILURES, EpochMetrics, Evaluation, Failure, Record
+from results.store import Store
+
+PROGRESS = "progress.json"
+
+Report = Callable[[dict[str, float]], None]
+
+
+def run_job(job: Job, report: Report) -> None:
+    """Train, resuming from the job's checkpoint, and write one record: complete or failed.
+
+    Args:
+        job: what to train.
+        report: called on every rank once per epoch with ``epoch``, ``epochs``, ``seconds`` and,
+            where evaluated, ``mean_iou`` (percent).
+
+    Raises:
+        Exception: whatever ended the training. Failures that would come again
+            (``FINAL_FAILURES``) are recorded before; anything else is for the scheduler to retry.
+    """
+    started_at = datetime.now(UTC)
+    device = torch.device("cuda" if job.resources.gpus else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(job.resources.cpus)  # the arithmetic's order is the thread count's
+    curve: list[EpochReport] = []
+    leads = not distributed.is_initialized() or distributed.get_rank() == 0
+
+    def on_epoch(epoch: EpochReport) -> None:
+        curve.append(epoch)
+        metrics = {"epoch": epoch.epoch, "epochs": job.training.config.schedule.epochs}
+        optional = {} if epoch.mean_iou is None else {"mean_iou": epoch.mean_iou}
+        if leads:
+            _note_progress(job, {"launched_as": job.launched_as, **metrics, **optional})
+        report({**metrics, "seconds": epoch.seconds, **optional})
+
+    try:
+        outcome = train(job.training, job.locations, job.folder, on_epoch, device)
+    except Exception as error:
+        failure = name_failure(error)
+        if failure in FINAL_FAILURES:
+            Store(job.store).write(failed_record(job, failure, error, started_at, tuple(curve)))
+            shutil.rmtree(job.folder, ignore_errors=True)
+        raise
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # the trial's process is used again
+    if leads:
+        Store(job.store).write(_complete_record(job, outcome, started_at))
+        for no_longer_needed in (RESUME, PROGRESS):
+            (job.folder / no_longer_needed).unlink(missing_ok=True)
+
+
+def _note_progress(job: Job, seen: dict[str, object]) -> None:
+    """Beside the checkpoint, for ``csl status`` on any machine that sees the store."""
+    aside = job.folder / f".{PROGRESS}.tmp"
+    aside.write_text(json.dumps(seen))
+    aside.replace(job.folder / PROGRESS)
+
+
+def devices() -> tuple[str, ...]:
+    """The names of this machine's GPUs."""
+    return tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+
+
+def failed_record(
+    job: Job,
+    failure: Failure,
+    error: BaseException,
+    started_at: datetime,
+    curve: tuple[EpochReport, ...] = (),
+) -> Record:
+    """The record of an attempt that ended without a result, with the traceback's last frames."""
+    detail = "".join(traceback.format_exception(error)[-8:])[-4000:]
+    return _record(
+        job,
+        started_at,
+        status="failed",
+        failure=failure,
+        failure_detail=detail,
+        last=None,
+        best=None,
+        curve=_metrics(curve),
+        training_seconds=sum(epoch.seconds for epoch in curve),
+        resumed=0,
+    )
+
+
+def _complete_record(job: Job, outcome: Outcome, started_at: datetime) -> Record:
+    return _record(
+        job,
+        started_at,
+        status="complete",
+        failure=None,
+        failure_detail=None,
+        last=Evaluation(**asdict(outcome.last)),
+        best=Evaluation(**asdict(outcome.best)),
+        curve=_metrics(outcome.curve),
+        training_seconds=outcome.seconds,
+        resumed=outcome.resumed,
+    )
+
+
+def _metrics(curve: tuple[EpochReport, ...]) -> tuple[EpochMetrics, ...]:
+    return tuple(EpochMetrics(**asdict(epoch)) for epoch in curve)
+
+
+def _record(job: Job, started_at: datetime, **result: object) -> Record:
+    config = job.training.config
+    device = torch.cuda.get_device_name() if job.resources.gpus else platform.machine()
+    return Record(
+        identity=job.identity.id,
+        recipe=job.identity.recipe,
+        launched_as=job.launched_as,
+        setting=job.setting,
+        split=job.training.split,
+        seed=job.training.seed,
+        configuration=config.model_dump_json(),
+        split_hash=job.identity.split_hash,
+        data_fingerprint=job.identity.data_fingerprint,
+        weights_hash=job.identity.weights_hash,
+        scored_classes=config.scored_classes,
+        class_names=class_names(config.data),
+        attempt=uuid.uuid4().hex,
+        provenance=provenance(job, device, started_at),
+        **result,  # type: ignore[arg-type]
+    )

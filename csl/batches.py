@@ -1,0 +1,264 @@
+"""Takes a configuration, lists and a seed; gives the batch of any training step.
+
+A batch is a pure function of (configuration, lists, seed, step, rank, world size): a training
+resumes anywhere, and the number of loader workers decides nothing.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+
+import torch
+from numpy.random import Generator, Philox, SeedSequence
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from csl import augment
+from csl.config import TrainingConfig
+from csl.data.entries import Entry, SplitLists
+from csl.data.source import Source
+from csl.errors import InputError
+
+
+class _Stream(IntEnum):
+    """What a random stream decides. Separate, so that a variant changes only its own draws."""
+
+    LABELED_ORDER = 0
+    UNLABELED_ORDER = 1
+    LABELED_WEAK = 2
+    UNLABELED_WEAK = 3
+    STRONG = 4
+    MASKED = 5
+    CUTMIX = 6
+
+
+def _generator(seed: int, stream: _Stream, *place: int) -> Generator:
+    return Generator(Philox(SeedSequence(seed, spawn_key=(stream, *place))))
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """One step's images; c is the crop, Bl and Bu this rank's batch sizes (Bu may be 0).
+
+    Args:
+        labeled_image: float32 [Bl, 3, c, c], normalized like every image here.
+        labeled_mask: int64 [Bl, c, c], 255 to ignore.
+        weak, strong: float32 [Bu, 3, c, c], one crop under weak and strong augmentation;
+            without CutMix, which mixes predictions too.
+        masked: float32 [Bu, 3, c, c], the crop that trusted masking is applied to; [0, 3, c, c]
+            while masking is disabled.
+        apply_mask: bool [Bu], the images to be masked. The others have the full strong color
+            augmentation in ``masked``.
+        cutmix: bool [Bu, c, c], the CutMix boxes.
+        valid: bool [Bu, c, c], False on padding. Padding is 0 in ``strong`` and ``masked``.
+        unlabeled_truth: int64 [Bu, c, c], to score pseudo-labels with, never to train on; 255
+            on padding and everywhere the dataset has none.
+    """
+
+    labeled_image: Tensor
+    labeled_mask: Tensor
+    weak: Tensor
+    strong: Tensor
+    masked: Tensor
+    apply_mask: Tensor
+    cutmix: Tensor
+    valid: Tensor
+    unlabeled_truth: Tensor
+
+
+@dataclass(frozen=True)
+class _Unlabeled:
+    """The views of one unlabeled image."""
+
+    weak: Tensor
+    strong: Tensor
+    masked: Tensor | None
+    apply_mask: bool
+    cutmix: Tensor
+    valid: Tensor
+    truth: Tensor
+
+
+class Batches(Dataset[StepBatch]):
+    """The batches of one training on one rank: ``batches[step]`` for any step from 0.
+
+    The ranks share each global batch in equal contiguous blocks, so that CutMix partners, which
+    are neighbors, stay on one rank; the ranks' union does not depend on their number.
+
+    Args:
+        config: the training.
+        lists: its split.
+        source: decodes the lists' entries.
+        seed: decides order and every augmentation.
+        rank, world_size: which part of each batch this is.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        lists: SplitLists,
+        source: Source,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._config = config
+        self._lists = lists
+        self._source = source
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+        schedule = config.schedule
+        if schedule.unlabeled_batch:
+            one_pass = len(lists.unlabeled) // schedule.unlabeled_batch
+        else:
+            one_pass = len(lists.labeled) // schedule.labeled_batch
+        one_pass = max(1, one_pass)
+        self.steps_per_epoch = schedule.steps_per_epoch or one_pass
+        self.total_steps = self.steps_per_epoch * schedule.epochs
+        # Every epoch starts a new order; an epoch longer than one pass takes another one.
+        self._steps_per_order = min(self.steps_per_epoch, one_pass)
+
+    def __len__(self) -> int:
+        return self.total_steps
+
+    def __getitem__(self, step: int) -> StepBatch:
+        """The batch of a step, counted over the whole training.
+
+        Raises:
+            InputError: an image or a mask cannot be read.
+        """
+        if not 0 <= step < self.total_steps:
+            raise IndexError(step)
+        labeled = [self._labeled(entry, step, slot) for slot, entry in self._labeled_entries(step)]
+        unlabeled = [
+            self._unlabeled(entry, step, slot) for slot, entry in self._unlabeled_entries(step)
+        ]
+        crop = self._config.data.crop
+        images = torch.empty(0, 3, crop, crop)
+        masks = torch.empty(0, crop, crop, dtype=torch.int64)
+        return StepBatch(
+            labeled_image=_stack((x for x, _ in labeled), images),
+            labeled_mask=_stack((y for _, y in labeled), masks),
+            weak=_stack((u.weak for u in unlabeled), images),
+            strong=_stack((u.strong for u in unlabeled), images),
+            masked=_stack((u.masked for u in unlabeled if u.masked is not None), images),
+            apply_mask=torch.tensor([u.apply_mask for u in unlabeled], dtype=torch.bool),
+            cutmix=_stack((u.cutmix for u in unlabeled), masks.bool()),
+            valid=_stack((u.valid for u in unlabeled), masks.bool()),
+            unlabeled_truth=_stack((u.truth for u in unlabeled), masks),
+        )
+
+    def loader(self, start_step: int, workers: int = 0) -> Iterator[StepBatch]:
+        """The batches from ``start_step`` to the end, built ahead by ``workers`` processes.
+
+        Raises:
+            InputError: an image or a mask cannot be read.
+        """
+        loader: DataLoader[StepBatch | InputError] = DataLoader(
+            _ErrorsAsItems(self),
+            sampler=range(start_step, self.total_steps),
+            batch_size=None,
+            num_workers=workers,
+            # Its own generator: starting a loader must not advance torch's global one.
+            generator=torch.Generator(),
+        )
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+    def _slots(self, batch: int) -> range:
+        """This rank's block of a global batch."""
+        own = batch // self._world_size
+        return range(self._rank * own, (self._rank + 1) * own)
+
+    def _labeled_entries(self, step: int) -> Iterator[tuple[int, Entry]]:
+        """This rank's slots of the step: an endless sequence of reshuffled passes."""
+        labeled, batch = self._lists.labeled, self._config.schedule.labeled_batch
+        for slot in self._slots(batch):
+            turn, place = divmod(step * batch + slot, len(labeled))
+            order = _order(self._seed, _Stream.LABELED_ORDER, turn, len(labeled))
+            yield slot, labeled[order[place]]
+
+    def _unlabeled_entries(self, step: int) -> Iterator[tuple[int, Entry]]:
+        """This rank's slots of the step; a list shorter than one batch is repeated to fill it."""
+        unlabeled, batch = self._lists.unlabeled, self._config.schedule.unlabeled_batch
+        turn, at = divmod(step, self._steps_per_order)
+        order = _order(self._seed, _Stream.UNLABELED_ORDER, turn, len(unlabeled))
+        for slot in self._slots(batch):
+            yield slot, unlabeled[order[(at * batch + slot) % len(unlabeled)]]
+
+    def _labeled(self, entry: Entry, step: int, slot: int) -> tuple[Tensor, Tensor]:
+        config = self._config
+        image, mask, _ = augment.weak(
+            self._source.image(entry),
+            self._source.mask(entry),
+            config.augmentation,
+            config.data.crop,
+            _generator(self._seed, _Stream.LABELED_WEAK, step, slot),
+        )
+        return self._normalize(image), augment.to_indices(mask)
+
+    def _unlabeled(self, entry: Entry, step: int, slot: int) -> _Unlabeled:
+        config, crop = self._config, self._config.data.crop
+
+        def draws(stream: _Stream) -> Generator:
+            return _generator(self._seed, stream, step, slot)
+
+        image, truth, inside = augment.weak(
+            self._source.image(entry),
+            self._source.unlabeled_truth(entry),
+            config.augmentation,
+            crop,
+            draws(_Stream.UNLABELED_WEAK),
+        )
+        valid = augment.to_indices(inside).bool()
+        strong = augment.color(image, config.augmentation.strong, draws(_Stream.STRONG))
+        masked, apply_mask = None, False
+        if config.masking.enabled:
+            rng = draws(_Stream.MASKED)
+            apply_mask = rng.uniform() < config.masking.probability
+            colors = config.masking.color if apply_mask else config.augmentation.strong
+            masked = self._normalize(augment.color(image, colors, rng)) * valid
+        box = augment.cutmix_box(crop, config.augmentation.cutmix, draws(_Stream.CUTMIX))
+        return _Unlabeled(
+            weak=self._normalize(image),
+            strong=self._normalize(strong) * valid,
+            masked=masked,
+            apply_mask=apply_mask,
+            cutmix=augment.box_mask(box, crop),
+            valid=valid,
+            truth=augment.to_indices(truth),
+        )
+
+    def _normalize(self, image: Image.Image) -> Tensor:
+        return augment.normalize(image, self._config.data.mean, self._config.data.std)
+
+
+class _ErrorsAsItems(Dataset[StepBatch | InputError]):
+    """Gives an InputError as an item: raised in a worker, torch makes it a RuntimeError."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def __getitem__(self, step: int) -> StepBatch | InputError:
+        try:
+            return self._batches[step]
+        except InputError as error:
+            return error
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, stream: _Stream, turn: int, count: int) -> list[int]:
+    """The order of one pass over a list of ``count`` entries."""
+    order: list[int] = _generator(seed, stream, turn).permutation(count).tolist()
+    return order
+
+
+def _stack(tensors: Iterable[Tensor], empty: Tensor) -> Tensor:
+    """[B, …] in ``empty``'s type; ``empty``, which is [0, …], where there are no tensors."""
+    several = list(tensors)
+    return torch.stack(several).to(empty.dtype) if several else empty

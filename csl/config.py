@@ -1,0 +1,222 @@
+"""Takes plain mappings; gives the frozen, fully resolved configuration of one training.
+
+Importable without torch: planning reads it. Everything here is identity (see identity.py);
+paths and worker counts are therefore not here. Defaults are the paper's recipe as its authors'
+code has it (profile ``official``); ``PROFILES["paper"]`` is the text's equations.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Frozen(BaseModel):
+    """Immutable, refuses unknown keys and refuses to guess a type (``"8"`` is not 8)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class ShapesData(Frozen):
+    """The embedded procedural scenes (csl/data/shapes.py): nothing to download."""
+
+    dataset: Literal["shapes"] = "shapes"
+    crop: Positive = 64
+    classes: Literal[8] = 8
+    image_size: Annotated[int, Field(ge=32)] = 64
+    train_images: Positive = 128
+    val_images: Positive = 96
+    scenes_seed: Annotated[int, Field(ge=0)] = 0
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+
+
+class VocData(Frozen):
+    """A VOCdevkit/VOC2012 folder and published split lists below it (csl/data/voc.py).
+
+    ``mean`` and ``std`` are what the backbone was pretrained with (ImageNet's by default).
+    """
+
+    dataset: Literal["voc"] = "voc"
+    crop: Positive = 321
+    classes: Positive = 21
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+DataConfig = Annotated[ShapesData | VocData, Field(discriminator="dataset")]
+
+
+class NetworkConfig(Frozen):
+    """DeepLabV3+ on a timm backbone.
+
+    ``pretrained`` asks for a weights file at launch; training from scratch must be asked for.
+    ``width`` is the channel count of ASPP and decoder, ``low_level_width`` of the skip connection.
+    """
+
+    backbone: Literal["tf_efficientnet_lite0", "test_resnet"] = "tf_efficientnet_lite0"
+    pretrained: bool = True
+    output_stride: Literal[8, 16, 32] = 8
+    atrous_rates: tuple[Positive, Positive, Positive] = (12, 24, 36)
+    width: Positive = 256
+    low_level_width: Positive = 48
+
+
+class ScheduleConfig(Frozen):
+    """SGD with poly decay per iteration, two parameter groups (facts: UniMatch's recipe).
+
+    An epoch is one pass over the unlabeled list, its last partial batch dropped;
+    ``steps_per_epoch`` shortens it. With ``unlabeled_batch`` 0 only the labeled list is trained
+    on (the supervised baseline) and an epoch is one pass over it, at least one step.
+    """
+
+    epochs: Positive = 80
+    steps_per_epoch: Positive | None = None
+    labeled_batch: Positive = 8
+    unlabeled_batch: Annotated[int, Field(ge=0)] = 8
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    head_lr_multiplier: Annotated[float, Field(gt=0)] = 10.0
+    momentum: Probability = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    poly_power: Annotated[float, Field(ge=0)] = 0.9
+    precision: Literal["fp32", "bf16"] = "bf16"
+
+
+class ColorConfig(Frozen):
+    """One strong color augmentation: each probability is per image.
+
+    ``jitter`` is ColorJitter(.5, .5, .5, .25), ``grayscale`` drops the color, ``blur`` is Gaussian
+    with radius U(.1, 2).
+    """
+
+    jitter: Probability = 0.8
+    grayscale: Probability = 0.2
+    blur: Probability = 0.5
+
+
+class AugmentationConfig(Frozen):
+    """Weak: scale, pad, crop, flip. Strong: color, then CutMix with a box of ``cutmix``
+    probability, area U(.02, .4) of the crop, aspect U(.3, 1/.3)."""
+
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: Probability = 0.5
+    strong: ColorConfig = ColorConfig()
+    cutmix: Probability = 0.5
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale needs 0 < lowest <= highest")
+        return self
+
+
+class SelectionConfig(Frozen):
+    """Which pseudo-labels are trusted, and by how much (Sec. 3.2, 3.3, Algorithm 1).
+
+    ``selector``: ``csl`` separates per image; ``threshold`` is weight 1 where p_max >= ``tau``.
+    ``weighting`` (csl only): ``gaussian`` smooths the rest (Eq. 10), ``binary`` gives it 0.
+    ``rule``: a pixel keeps weight 1 if ``any`` (Algorithm 1, code) or ``all`` (Eq. 11) of its
+    features exceed the reliable mean. ``alpha``: Gaussian denominator on z² (Algorithm 1 is 64).
+    ``sigma``: the Gaussian's width is the reliable cluster's ``std`` (code) or its ``variance``
+    (the text). ``count_argmax_slot``: Σδ² counts the zeroed arg-max slot's μ² (code).
+    """
+
+    selector: Literal["csl", "threshold"] = "csl"
+    tau: Probability = 0.95
+    weighting: Literal["gaussian", "binary"] = "gaussian"
+    rule: Literal["any", "all"] = "any"
+    alpha: Annotated[float, Field(gt=0)] = 8.0
+    sigma: Literal["std", "variance"] = "std"
+    count_argmax_slot: bool = True
+
+
+class MaskingConfig(Frozen):
+    """Trusted mask perturbation (Sec. 3.4, Algorithm 2): reliable pixels are dropped by patches.
+
+    ``theta`` is P(a patch is masked), ``patch`` its side s in pixels, ``probability`` that an image
+    is masked at all (the code masks half; the other half gets the full strong color augmentation).
+    ``color`` is the augmentation before masking (no CutMix). ``sharing``: one mask per ``image``
+    (code) or one per ``batch`` (Algorithm 2); ``grid``: cells are ``round`` (code) or ``floor``
+    (Algorithm 2) of size / s.
+    """
+
+    enabled: bool = True
+    patch: Positive = 32
+    theta: Probability = 0.7
+    probability: Probability = 0.5
+    color: ColorConfig = ColorConfig(jitter=0.2, grayscale=0.0, blur=0.5)
+    sharing: Literal["image", "batch"] = "image"
+    grid: Literal["round", "floor"] = "round"
+
+
+class LossConfig(Frozen):
+    """total = (L_x + strong·L_s + masked·L_m + feature·L_fp) / divisor.
+
+    The paper's λ1, λ2 (Eq. 15) are twice ``strong`` and ``masked`` of the code. ``masked`` counts
+    only while masking is enabled. ``feature_dropout`` is the channel dropout of L_fp (D.1).
+    ``masked_weighted``: Eq. 14 and the code weight L_m, Algorithm 2 does not.
+    """
+
+    strong: Annotated[float, Field(ge=0)] = 0.25
+    masked: Annotated[float, Field(ge=0)] = 0.25
+    feature: Annotated[float, Field(ge=0)] = 0.5
+    divisor: Annotated[float, Field(gt=0)] = 2.0
+    feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    masked_weighted: bool = True
+
+
+class EvaluationConfig(Frozen):
+    """Whole images at their own size. ``classes``: the scored ones (all when none are named);
+    ``every``: epochs between evaluations, the last epoch always; ``batch``: images at once."""
+
+    classes: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    every: Positive = 1
+    batch: Positive = 1
+
+
+class TrainingConfig(Frozen):
+    """Everything that decides a training's numbers, except data content, split and seed."""
+
+    data: DataConfig
+    network: NetworkConfig = NetworkConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    selection: SelectionConfig = SelectionConfig()
+    masking: MaskingConfig = MaskingConfig()
+    loss: LossConfig = LossConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        beyond = [c for c in self.evaluation.classes or () if c >= self.data.classes]
+        if beyond:
+            raise ValueError(
+                f"evaluation.classes {beyond} are not below data.classes {self.data.classes}"
+            )
+        if len(set(self.evaluation.classes or ())) < len(self.evaluation.classes or ()):
+            raise ValueError("evaluation.classes names a class twice")
+        return self
+
+    @property
+    def scored_classes(self) -> tuple[int, ...]:
+        """The classes that mIoU averages over, in order."""
+        named = self.evaluation.classes
+        return tuple(range(self.data.classes)) if named is None else named
+
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "official": {},
+    "paper": {
+        "selection.rule": "all",
+        "selection.sigma": "variance",
+        "selection.count_argmax_slot": False,
+        "masking.probability": 1.0,
+        "masking.color": {"jitter": 0.8, "grayscale": 0.0, "blur": 0.0},
+        "loss.strong": 0.5,
+        "loss.masked": 0.5,
+        "loss.divisor": 1.0,
+    },
+}
+"""Dotted overrides per profile; see docs/decisions/0003-profiles.md for each choice."""

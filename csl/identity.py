@@ -1,0 +1,136 @@
+"""Takes a configuration, a split, a seed and where the data lies; gives the training's name.
+
+Importable without torch: planning names every training before anything runs.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from csl.config import TrainingConfig
+from csl.data.lists import SplitLists, open_lists
+from csl.errors import InputError
+
+SCHEMA = 1
+"""Raised whenever the same configuration starts to mean other numbers."""
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Where things lie on this machine; never part of an identity.
+
+    Args:
+        data_root: the dataset's folder; None for ``shapes``.
+        splits_root: the folder of split lists; None means ``splits`` below the dataset.
+        weights: the backbone's weights file; None only when training from scratch.
+    """
+
+    data_root: Path | None = None
+    splits_root: Path | None = None
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training to run: what, on which labeled list, with which seed.
+
+    Args:
+        config: the resolved configuration.
+        split: the labeled list's reference in the dataset (a folder such as ``92``, or a number
+            of labeled images for ``shapes``).
+        seed: decides initial weights, order, augmentation and every other draw.
+    """
+
+    config: TrainingConfig
+    split: str
+    seed: int
+
+    @property
+    def recipe(self) -> str:
+        """16 hex digits naming what was asked, without the data's content.
+
+        Finds records on a machine that does not have the dataset."""
+        return _digest([self.config.model_dump(mode="json"), self.split, self.seed, SCHEMA])
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What one training is: equal ``id``, equal numbers (to the machine's arithmetic).
+
+    ``id`` and ``recipe`` have 16 hex digits; the others are content hashes of the lists, the
+    dataset and the backbone's weights (empty when training from scratch).
+    """
+
+    id: str
+    recipe: str
+    split_hash: str
+    data_fingerprint: str
+    weights_hash: str
+
+
+def identify(training: Training, locations: Locations) -> Identity:
+    """Name a training by configuration, split lists' content, data and weights.
+
+    Raises:
+        InputError: the lists, the dataset or the weights file are missing or malformed.
+    """
+    lists = open_lists(training.config.data, training.split, locations)
+    weights = hash_weights(locations.weights) if training.config.network.pretrained else ""
+    # The split's name is not identity: two names for the same lists are one training.
+    content = [
+        training.config.model_dump(mode="json"),
+        training.seed,
+        lists.content_hash,
+        lists.fingerprint,
+        weights,
+        SCHEMA,
+    ]
+    return Identity(
+        id=_digest(content),
+        recipe=training.recipe,
+        split_hash=lists.content_hash,
+        data_fingerprint=lists.fingerprint,
+        weights_hash=weights,
+    )
+
+
+def hash_weights(path: Path | None) -> str:
+    """SHA-256 of a weights file, 16 hex digits.
+
+    Raises:
+        InputError: no path was given, or the file cannot be read.
+    """
+    if path is None:
+        raise InputError(
+            "this setting starts from pretrained weights and no file was given",
+            key="--weights",
+            remedy="give the backbone's weights file, or ask for a random start with "
+            "--set network.pretrained=false",
+        )
+    try:
+        stat = path.stat()
+        return _hash_file(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise InputError(
+            f"the weights file cannot be read: {error.strerror}",
+            file=path,
+            key="--weights",
+            remedy="give an existing .pth or .safetensors file",
+        ) from error
+
+
+@lru_cache
+def _hash_file(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _digest(content: list[Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+__all__ = ["SCHEMA", "Identity", "Locations", "SplitLists", "Training", "hash_weights", "identify"]

@@ -1,0 +1,28 @@
+"""What is known: one record per attempt at a training, and the tables that are views of them.
+
+Reading order: ``schema`` (a record), ``store`` (where records live), ``stats``, ``published``
+(the paper's numbers), ``table`` (records to cells), ``render`` (cells to text). Only the store's
+names are here: planning needs nothing else, and needs it fast.
+"""
+
+from results.schema import (
+    SCHEMA_VERSION,
+    EpochMetrics,
+    Evaluation,
+    Failure,
+    Provenance,
+    Record,
+)
+from results.store import Store, StoreError, UnreadableRecordWarning
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "EpochMetrics",
+    "Evaluation",
+    "Failure",
+    "Provenance",
+    "Record",
+    "Store",
+    "StoreError",
+    "UnreadableRecordWarning",
+]

@@ -1,0 +1,311 @@
+"""Takes one finished attempt at a training; gives its row in the store, and back again.
+
+A record is everything a table, a figure or a report may ever ask about a training: it is written
+once and never changed. The file's schema is described column by column in ``COLUMNS`` and carries
+those descriptions itself, so a Parquet file explains itself without this package.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Raised whenever a column appears, disappears or changes meaning."""
+
+Status = Literal["complete", "failed"]
+
+
+class Failure(StrEnum):
+    """Why an attempt ended without a result (design: failures have names)."""
+
+    PREEMPTED = "preempted"
+    NODE_LOST = "node lost"
+    OUT_OF_MEMORY = "out of memory"
+    WORKER_CRASHED = "worker crashed"
+    NOT_A_NUMBER = "not a number"
+    BAD_CONFIGURATION = "bad configuration"
+    BAD_DATA = "bad data"
+    TIMED_OUT = "timed out"
+
+
+FINAL_FAILURES = frozenset({Failure.NOT_A_NUMBER, Failure.BAD_CONFIGURATION, Failure.BAD_DATA})
+"""Failures that the same training would meet again: never retried unasked."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation on the whole validation list.
+
+    Args:
+        epoch: the epoch it followed, counted from 1.
+        mean_iou: mIoU over the scored classes, percent (0 to 100).
+        class_iou: IoU of every class, percent; 0 for one that is neither present nor predicted.
+        confusion: pixel counts, K·K, row-major, rows are the truth.
+
+    Raises:
+        ValueError: mIoU is not a percentage.
+    """
+
+    epoch: int
+    mean_iou: float
+    class_iou: tuple[float, ...]
+    confusion: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        # A NaN here would silently poison every mean that a table takes.
+        if not 0 <= self.mean_iou <= 100:
+            raise ValueError(f"mean_iou is {self.mean_iou}, not a percentage")
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One epoch's line of the training curve; None where the variant has no such term.
+
+    Args:
+        epoch: counted from 1.
+        step: iterations done when the epoch ended.
+        seconds: wall-clock time of the epoch.
+        learning_rate: of the backbone's group, at the epoch's end.
+        loss: mean total loss; the next four are its terms (L_x, L_s, L_m, L_fp).
+        sampling_rate: share of unlabeled pixels that are selected, percent (Fig. 6).
+        pseudo_label_accuracy: accuracy of the selected pseudo-labels, percent (Fig. 6).
+        mean_iou: validation mIoU in percent; None if this epoch was not evaluated.
+    """
+
+    epoch: int
+    step: int
+    seconds: float
+    learning_rate: float
+    loss: float
+    loss_labeled: float | None
+    loss_strong: float | None
+    loss_masked: float | None
+    loss_feature: float | None
+    sampling_rate: float | None
+    pseudo_label_accuracy: float | None
+    mean_iou: float | None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Which code ran where and when; never part of an identity.
+
+    ``git_commit`` and ``git_dirty`` are None outside a checkout; times are in UTC to the
+    microsecond; ``workers`` counts the processes that trained together; ``code_fingerprint``
+    hashes the sources that decide the numbers.
+    """
+
+    csl_version: str
+    git_commit: str | None
+    git_dirty: bool | None
+    code_fingerprint: str
+    python: str
+    torch: str
+    ray: str | None
+    platform: str
+    host: str
+    device: str
+    workers: int
+    started_at: datetime
+    finished_at: datetime
+    command: str
+
+    def __post_init__(self) -> None:
+        for time in (self.started_at, self.finished_at):
+            # Arrow would take a naive time for UTC without a word.
+            assert time.tzinfo is not None, "times of a record are in UTC"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One attempt at one training, complete or failed; see ``COLUMNS`` for each field.
+
+    Raises:
+        ValueError: the status contradicts the rest (a complete attempt has both evaluations and
+            no failure; a failed one has a failure's name).
+    """
+
+    identity: str
+    recipe: str
+    status: Status
+    failure: Failure | None
+    failure_detail: str | None
+    launched_as: str
+    setting: str
+    split: str
+    seed: int
+    configuration: str
+    split_hash: str
+    data_fingerprint: str
+    weights_hash: str
+    scored_classes: tuple[int, ...]
+    class_names: tuple[str, ...]
+    last: Evaluation | None
+    best: Evaluation | None
+    curve: tuple[EpochMetrics, ...]
+    attempt: str
+    training_seconds: float
+    resumed: int
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        if self.status == "complete":
+            consistent = self.failure is None and None not in (self.last, self.best)
+        else:
+            consistent = self.status == "failed" and self.failure is not None
+        if not consistent:
+            raise ValueError(
+                f"status {self.status!r} contradicts failure {self.failure!r} or its evaluations"
+            )
+
+
+def _field(name: str, kind: pa.DataType, what: str = "", *, optional: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=optional, metadata={"description": what} if what else None)
+
+
+def _list(kind: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.field("element", kind, nullable=False))
+
+
+_STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+_TIME = pa.timestamp("us", tz="UTC")
+
+_EVALUATION = pa.struct(
+    [
+        _field("epoch", _INT, "epoch it followed, from 1"),
+        _field("mean_iou", _FLOAT, "mIoU over the scored classes, percent"),
+        _field("class_iou", _list(_FLOAT), "IoU of every class, percent"),
+        _field("confusion", _list(_INT), "K*K pixel counts, row-major, rows are the truth"),
+    ]
+)
+
+_EPOCH = pa.struct(
+    [
+        _field("epoch", _INT, "from 1"),
+        _field("step", _INT, "iterations done at its end"),
+        _field("seconds", _FLOAT, "wall-clock time of the epoch"),
+        _field("learning_rate", _FLOAT, "of the backbone at its end"),
+        _field("loss", _FLOAT, "mean total loss"),
+        _field("loss_labeled", _FLOAT, "L_x", optional=True),
+        _field("loss_strong", _FLOAT, "L_s", optional=True),
+        _field("loss_masked", _FLOAT, "L_m", optional=True),
+        _field("loss_feature", _FLOAT, "L_fp", optional=True),
+        _field("sampling_rate", _FLOAT, "selected unlabeled pixels, percent", optional=True),
+        _field("pseudo_label_accuracy", _FLOAT, "of the selected, percent", optional=True),
+        _field("mean_iou", _FLOAT, "validation mIoU, percent, if evaluated", optional=True),
+    ]
+)
+
+_PROVENANCE = pa.struct(
+    [
+        _field("csl_version", _STRING, "version of csl-ablations"),
+        _field("git_commit", _STRING, "of the checkout, if any", optional=True),
+        _field("git_dirty", _BOOL, "whether it had uncommitted changes", optional=True),
+        _field("code_fingerprint", _STRING, "hash of the sources that decide the numbers"),
+        _field("python", _STRING, "version"),
+        _field("torch", _STRING, "version"),
+        _field("ray", _STRING, "version, if it ran on Ray", optional=True),
+        _field("platform", _STRING, "operating system and machine"),
+        _field("host", _STRING, "where the first worker ran"),
+        _field("device", _STRING, "accelerator or CPU model"),
+        _field("workers", _INT, "processes that trained together"),
+        _field("started_at", _TIME, "when the attempt began"),
+        _field("finished_at", _TIME, "when the attempt ended"),
+        _field("command", _STRING, "the command line that launched it"),
+    ]
+)
+
+COLUMNS = pa.schema(
+    [
+        _field("schema_version", _INT, "version of these columns"),
+        _field("identity", _STRING, "names the training by content, 16 hex digits"),
+        _field("recipe", _STRING, "names what was asked, without the data, 16 hex digits"),
+        _field("status", _STRING, "complete or failed"),
+        _field("failure", _STRING, "the failure's name, if failed", optional=True),
+        _field("failure_detail", _STRING, "what the failing code said", optional=True),
+        _field("launched_as", _STRING, "first table cell that asked for it"),
+        _field("setting", _STRING, "name of the setting it was launched with"),
+        _field("split", _STRING, "labeled list's reference in the dataset"),
+        _field("seed", _INT, "decides every draw"),
+        _field("configuration", _STRING, "fully resolved, canonical JSON"),
+        _field("split_hash", _STRING, "content hash of the split lists"),
+        _field("data_fingerprint", _STRING, "fingerprint of the dataset"),
+        _field("weights_hash", _STRING, "hash of the start weights, empty from scratch"),
+        _field("scored_classes", _list(_INT), "classes that mIoU averages over"),
+        _field("class_names", _list(_STRING), "name of every class"),
+        _field("last", _EVALUATION, "evaluation after the last epoch", optional=True),
+        _field("best", _EVALUATION, "evaluation of the best epoch", optional=True),
+        _field("curve", _list(_EPOCH), "one line per epoch"),
+        _field("attempt", _STRING, "names this attempt, 32 hex digits"),
+        _field("training_seconds", _FLOAT, "wall-clock time over all resumptions"),
+        _field("resumed", _INT, "times it continued from a checkpoint"),
+        _field("provenance", _PROVENANCE, "which code ran where and when"),
+    ],
+    metadata={"schema_version": str(SCHEMA_VERSION)},
+)
+
+
+def to_table(record: Record) -> pa.Table:
+    """The record as one row of ``COLUMNS``; exact, including NaN and infinite losses."""
+    row = asdict(record) | {"schema_version": SCHEMA_VERSION}
+    return pa.Table.from_pylist([row], schema=COLUMNS)
+
+
+def check_schema(schema: pa.Schema) -> None:
+    """Refuse a file whose columns this version does not know.
+
+    Raises:
+        ValueError: not a record's schema, or a newer version's.
+    """
+    version = (schema.metadata or {}).get(b"schema_version", b"")
+    if not version.isdigit():
+        raise ValueError("it is not a training record: no schema version")
+    if int(version) > SCHEMA_VERSION:
+        raise ValueError(f"it has schema {int(version)}, newer than {SCHEMA_VERSION} known here")
+    if not schema.equals(COLUMNS):
+        raise ValueError(f"it is not a training record: its columns are not schema {int(version)}")
+
+
+def from_row(table: pa.Table) -> Record:
+    """The record of a one-row table; the inverse of ``to_table``.
+
+    Raises:
+        ValueError: another schema, more or fewer rows than one, or contradictory content.
+    """
+    check_schema(table.schema)
+    if table.num_rows != 1:
+        raise ValueError(f"it has {table.num_rows} rows, a record is one")
+    try:
+        row: dict[str, Any] = table.to_pylist()[0]
+    except OverflowError as error:
+        raise ValueError("it has a time that no calendar has") from error
+    version = row.pop("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"its column says schema {version}, its metadata {SCHEMA_VERSION}")
+    place = row["provenance"]
+    for time in ("started_at", "finished_at"):
+        place[time] = place[time].astimezone(UTC)
+    row |= {
+        "failure": None if row["failure"] is None else Failure(row["failure"]),
+        "scored_classes": tuple(row["scored_classes"]),
+        "class_names": tuple(row["class_names"]),
+        "last": _evaluation(row["last"]),
+        "best": _evaluation(row["best"]),
+        "curve": tuple(EpochMetrics(**epoch) for epoch in row["curve"]),
+        "provenance": Provenance(**place),
+    }
+    return Record(**row)
+
+
+def _evaluation(row: dict[str, Any] | None) -> Evaluation | None:
+    if row is None:
+        return None
+    return Evaluation(
+        epoch=row["epoch"],
+        mean_iou=row["mean_iou"],
+        class_iou=tuple(row["class_iou"]),
+        confusion=tuple(row["confusion"]),
+    )

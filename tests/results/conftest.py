@@ -1,0 +1,77 @@
+"""Records that read like real ones."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from results.schema import EpochMetrics, Evaluation, Failure, Provenance, Record
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def make_record(
+    identity: str = "a" * 16,
+    *,
+    mean_iou: float = 54.3,
+    failure: Failure | None = None,
+    minute: int = 0,
+    **changes: Any,
+) -> Record:
+    """A record that finished ``minute`` minutes after the first; failed if a failure is named."""
+    last = Evaluation(2, mean_iou, (mean_iou, mean_iou), (40, 2, 3, 55))
+    best = Evaluation(1, min(mean_iou + 1, 100), (mean_iou, mean_iou), (41, 1, 3, 55))
+    line = EpochMetrics(1, 30, 1.5, 1e-3, 0.7, 0.3, 0.2, None, 0.1, 88.0, 91.5, mean_iou)
+    record = Record(
+        identity=identity,
+        recipe=identity[::-1],
+        status="failed" if failure else "complete",
+        failure=failure,
+        failure_detail="loss is nan" if failure else None,
+        launched_as="table5/+M_i/1/16/seed 0",
+        setting="shapes",
+        split="15",
+        seed=0,
+        configuration='{"data":{"dataset":"shapes"}}',
+        split_hash="c" * 16,
+        data_fingerprint="d" * 16,
+        weights_hash="",
+        scored_classes=(0, 1),
+        class_names=("background", "disc"),
+        last=None if failure else last,
+        best=None if failure else best,
+        curve=(line, replace(line, epoch=2, step=60, mean_iou=None)),
+        attempt=uuid4().hex,
+        training_seconds=12.5,
+        resumed=0,
+        provenance=Provenance(
+            csl_version="0.1.0",
+            git_commit=None,
+            git_dirty=None,
+            code_fingerprint="e" * 16,
+            python="3.11.9",
+            torch="2.11.0",
+            ray=None,
+            platform="Linux-x86_64",
+            host="node-1",
+            device="cpu",
+            workers=1,
+            started_at=START,
+            finished_at=START + timedelta(minutes=minute),
+            command="csl run table5",
+        ),
+    )
+    return replace(record, **changes)
+
+
+@pytest.fixture
+def record() -> Record:
+    return make_record()
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., Record]:
+    return make_record

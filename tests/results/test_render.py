@@ -1,0 +1,172 @@
+"""Rendered text shows every number and every failure, and says the same everywhere."""
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from results.escape import latex, markdown
+from results.render import Format, render
+from results.schema import Failure, Record
+from results.table import CellRun, Table, TableLayout, build
+
+Make = Callable[..., Record]
+FORMATS: tuple[Format, ...] = ("terminal", "md", "latex", "csv")
+
+
+@pytest.fixture
+def table(make: Make) -> Table:
+    records = {
+        "0": make(mean_iou=54.3),
+        "1": make(mean_iou=55.3),
+        "2": make(mean_iou=56.34),
+        "3": make(failure=Failure.NOT_A_NUMBER),
+        "5": make(failure=Failure.OUT_OF_MEMORY),
+    }
+    cells = {
+        ("SemiBaseline", "1/16"): (CellRun(0, "0"), CellRun(1, "1")),
+        ("SemiBaseline", "1/2"): (CellRun(0, "2"),),
+        ("+M_i+ω", "1/16"): (CellRun(0, "2"), CellRun(1, "3"), CellRun(2, "4")),
+        ("L_u^m only", "1/2"): (CellRun(0, "3"), CellRun(1, "5")),
+    }
+    rows = ("SemiBaseline", "+M_i+ω", "L_u^m only", "a | b [bold] & 100%")
+    layout = TableLayout(
+        "table5", "Components *of* CSL", rows, ("1/16", "1/2"), cells, "table5", ("csl run --all",)
+    )
+    return build(layout, records, rule="last", same_setting_as_paper=False)
+
+
+@pytest.mark.parametrize("format", ["terminal", "md", "latex"])
+def test_every_number_and_failure_is_shown(table: Table, format: Format) -> None:
+    text = render(table, format).replace(r"$\pm$", "±").replace(r"$\times$", "×")
+    for shown in (
+        "54.8 ± 0.7 (2)",
+        "56.3 (n=1)",
+        "56.3 (n=1 of 3)",
+        "failed: not a number ×1",
+        "failed: out of memory ×1",
+        "missing ×1",
+        "0 of 2",
+        "72.9",
+    ):
+        assert shown in text, shown
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_text_depends_on_the_table_alone(
+    table: Table, format: Format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = render(table, format), render(table, format, color=True)
+    for name, value in (
+        ("COLUMNS", "40"),
+        ("FORCE_COLOR", "1"),
+        ("NO_COLOR", "1"),
+        ("TERM", "dumb"),
+        ("TTY_COMPATIBLE", "1"),
+        ("LC_ALL", "C"),
+    ):
+        monkeypatch.setenv(name, value)
+    assert (render(table, format), render(table, format, color=True)) == before
+
+
+def test_terminal_text_is_plain_and_fits(table: Table) -> None:
+    for width in (100, 60):
+        lines = render(table, "terminal", width=width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert not any("\x1b" in line or line != line.rstrip() for line in lines)
+
+
+def test_color_changes_style_only(table: Table) -> None:
+    colored = render(table, "terminal", color=True)
+    assert "\x1b[" in colored
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", colored)
+    assert [line.rstrip() for line in plain.splitlines()] == render(table, "terminal").splitlines()
+
+
+def test_names_are_no_markup_in_a_terminal(table: Table) -> None:
+    assert "a | b [bold] & 100%" in render(table, "terminal")
+
+
+def test_markdown_rows_have_equal_numbers_of_cells(table: Table) -> None:
+    rows = [line for line in render(table, "md").splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(table.rows)
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+
+
+def test_csv_has_full_precision_and_every_cell(table: Table) -> None:
+    rows = list(csv.DictReader(io.StringIO(render(table, "csv"))))
+    assert len(rows) == len(table.cells)
+    for row, cell in zip(rows, table.cells, strict=True):
+        assert (row["row"], row["column"]) == (cell.row, cell.column)
+        assert int(row["n"]) + int(row["failed"]) + int(row["missing"]) == int(row["wanted"])
+        if cell.summary is None:
+            assert row["mean"] == row["sd"] == ""
+        else:
+            assert float(row["mean"]) == cell.summary.mean
+
+
+def unescape(text: str) -> str:
+    """What LaTeX would show: the inverse of each spelling, written independently."""
+    for spelling, character in (
+        (r"\textasciicircum{}", "^"),
+        (r"\textasciitilde{}", "~"),
+        (r"\textasciigrave{}", "`"),
+        (r"\textless{}", "<"),
+        (r"\textgreater{}", ">"),
+        (r"\textbar{}", "|"),
+        ("''", '"'),
+        ("{[}", "["),
+        ("{]}", "]"),
+        ("{*}", "*"),
+        ("{}", ""),
+    ):
+        text = text.replace(spelling, character)
+    return re.sub(r"\\([{}$&#%_])", r"\1", text)
+
+
+ascii_text = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="\\{}"))
+
+
+@given(ascii_text)
+def test_latex_shows_any_ascii_text(text: str) -> None:
+    escaped = latex(text)
+    assert unescape(escaped) == text
+    # No special character is left without its escape, nor a ligature.
+    assert not re.search(r"(?<!\\)[$&#%_~^]|--", escaped)
+
+
+def test_latex_of_the_papers_names() -> None:
+    assert latex("+M_i+ω") == r"+M\_i+$\omega$"
+    assert latex("54.3 ± 0.4") == r"54.3 $\pm$ 0.4"
+    assert latex(r"\input{x}") == r"\textbackslash{}input\{x\}"
+
+
+def test_latex_is_ascii_and_refuses_what_it_cannot_spell(table: Table) -> None:
+    assert render(table, "latex").isascii()
+    with pytest.raises(ValueError, match=r"U\+6F22"):
+        latex("漢")
+
+
+def test_markdown_escapes_what_would_be_markup() -> None:
+    assert markdown("a|b *c* `d` <e>") == r"a\|b \*c\* \`d\` \<e\>"
+    assert markdown("L_u^m") == "L_u^m"
+    assert markdown("_x_") == r"\_x\_"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+def test_latex_compiles(table: Table, tmp_path: Path) -> None:
+    (tmp_path / "table.tex").write_text(
+        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+        + render(table, "latex")
+        + "\\end{document}\n",
+        encoding="ascii",
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
