@@ -142,7 +142,13 @@ def run(
             f"{len(after.to_run)} trainings are still to run; the same command goes on with them."
         )
         raise typer.Exit(130 if interrupted else 1)
-    if any(each.state == "failed" for each in after.trainings):
+    failed = next((each for each in after.trainings if each.state == "failed"), None)
+    if failed is not None:
+        console.print(
+            f"Why a training failed: csl show {failed.identity.id[:8]} --store {store}",
+            highlight=False,
+            soft_wrap=True,
+        )
         raise typer.Exit(1)
 
 

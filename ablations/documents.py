@@ -14,6 +14,9 @@ from csl.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+UNKNOWN_KEY = "extra_forbidden"
+"""Pydantic's name for it."""
+
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice, where YAML lets the last one win silently, and
@@ -117,14 +120,17 @@ def explain(error: ValidationError, file: object) -> InputError:
     fault = error.errors(include_url=False)[0]
     # A discriminated union puts its tag into the path; it is no key of the document.
     key = ".".join(str(part) for part in fault["loc"] if part not in ("shapes", "voc"))
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] == UNKNOWN_KEY:
         return InputError("unknown key", file=file, key=key, remedy="remove it, or mend its name")
-    problem = fault["msg"].removeprefix("Value error, ")
-    missing = fault["type"] == "missing"
+    problem = fault["msg"][0].lower() + fault["msg"][1:]
+    if fault["type"] == "missing":
+        return InputError(problem, file=file, key=key, remedy="add it")
+    said = fault.get("ctx", {})  # what our own validators say of key, value and remedy
+    given = fault["input"]
     return InputError(
-        problem[0].lower() + problem[1:],
+        problem,
         file=file,
-        key=key or None,
-        value=None if missing or isinstance(fault["input"], dict) else fault["input"],
-        remedy="add it" if missing else "give a value that fits",
+        key=".".join(filter(None, (key, said.get("key")))) or None,
+        value=said.get("value", None if isinstance(given, dict) else given),
+        remedy=said.get("remedy", "give a value that fits"),
     )

@@ -3,16 +3,19 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from ablations.documents import explain, parse
+from ablations.documents import UNKNOWN_KEY, explain, parse
 from ablations.spec import Setting, Spec
-from csl.config import PROFILES, TrainingConfig
+from csl.config import PROFILES, ShapesData, TrainingConfig
 from csl.errors import InputError
 from csl.identity import Training
+
+_COMMAND_LINE = "--set"
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def expand(
         _Layer(setting_file, where.set),
         _Layer(spec_file, what.set),
     ]
-    command_line = _Layer("--set", dict(map(_parse, options.assignments)))
+    command_line = _Layer(_COMMAND_LINE, dict(map(_parse, options.assignments)))
     configs = {
         variant.name: _resolve([*common, _Layer(spec_file, variant.set), command_line])
         for variant in what.variants
@@ -142,16 +145,21 @@ def _resolve(layers: list[_Layer]) -> TrainingConfig:
     try:
         return TrainingConfig.model_validate_json(json.dumps(merged))
     except ValidationError as error:
-        fault = explain(error, file=None)
+        wrong = explain(error, file=None)
         source = next(
-            (layer.source for layer in reversed(layers) if _names(layer.values, fault.key)), None
+            (layer.source for layer in reversed(layers) if _names(layer.values, wrong.key)), None
         )
+        remedy = wrong.remedy
+        if error.errors()[0]["type"] == UNKNOWN_KEY and wrong.key is not None:
+            known = _dotted(TrainingConfig(data=ShapesData()).model_dump())
+            close = get_close_matches(wrong.key, known, n=1)
+            remedy = f"did you mean {close[0]}?" if close else remedy
         raise InputError(
-            fault.problem,
-            file=source,
-            key=fault.key,
-            value=fault.value,
-            remedy=fault.remedy,
+            wrong.problem,
+            file=None if source == _COMMAND_LINE else source,
+            key=f"--set {wrong.key}" if source == _COMMAND_LINE else wrong.key,
+            value=wrong.value,
+            remedy=remedy,
         ) from error
 
 

@@ -18,7 +18,6 @@ def check_inputs(plan: Plan, locations: Locations, workers: int, address: str | 
             nobody answers at the address.
         StoreError: the store cannot be written to.
     """
-    plan.store.check_writable()
     if address is not None:
         from cluster.connect import check_address
 
@@ -34,6 +33,7 @@ def check_inputs(plan: Plan, locations: Locations, workers: int, address: str | 
         check_masks(open_lists(data, split, locations), data, locations)
     for network in {each.training.config.network for each in plan.to_run}:
         check_weights(network, locations.weights)
+    plan.store.check_writable()
 
 
 def run_plan(

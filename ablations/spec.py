@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from ablations.documents import find, read
-from csl.config import Frozen
+from csl.config import Frozen, fault
 
 Name = Annotated[str, Field(min_length=1, max_length=80)]
 
@@ -43,9 +43,19 @@ class Spec(Frozen):
         for what, values in (("variant", names), ("split", self.splits), ("seed", self.seeds)):
             twice = next((v for i, v in enumerate(values) if v in values[:i]), None)
             if twice is not None:
-                raise ValueError(f"duplicate {what} {twice!r}")
+                raise fault(
+                    f"duplicate {what}",
+                    key=f"{what}s",
+                    value=twice,
+                    remedy="give each its own name" if what == "variant" else "name each once",
+                )
         if self.reference not in names:
-            raise ValueError(f"reference {self.reference!r} is no variant")
+            raise fault(
+                "the reference is no variant",
+                key="reference",
+                value=self.reference,
+                remedy=f"use one of {', '.join(names)}",
+            )
         return self
 
 

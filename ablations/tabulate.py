@@ -67,7 +67,7 @@ def _footer(grid: Grid, records: list[Record]) -> tuple[str, ...]:
     schedule = grid.cells[0].training.config.schedule
     lines = [
         f"Setting {setting.name}: {setting.about}.",
-        f"Profile {options.profile}, {schedule.epochs} epochs, "
+        f"Profile {options.profile}, epochs: {schedule.epochs}, "
         f"seeds {', '.join(map(str, grid.seeds))}; mIoU in percent on whole validation images.",
         "Splits: " + ", ".join(f"{name} = list {setting.splits[name]}" for name in grid.splits),
     ]

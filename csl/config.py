@@ -8,6 +8,22 @@ code has it (profile ``official``); ``PROFILES["paper"]`` is the text's equation
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+
+def fault(problem: str, *, key: str, value: object, remedy: str) -> PydanticCustomError:
+    """What a validator raises, so that the user's message has its key, value and remedy."""
+    return PydanticCustomError(
+        "fault",
+        "{problem}",
+        {
+            "problem": problem,
+            "key": key,
+            "value": value,
+            "remedy": remedy,
+        },
+    )
+
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -108,7 +124,12 @@ class AugmentationConfig(Frozen):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError("scale needs 0 < lowest <= highest")
+            raise fault(
+                "a scale needs 0 < lowest <= highest",
+                key="scale",
+                value=list(self.scale),
+                remedy="such as [0.5, 2.0]",
+            )
         return self
 
 
@@ -190,13 +211,16 @@ class TrainingConfig(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        beyond = [c for c in self.evaluation.classes or () if c >= self.data.classes]
-        if beyond:
-            raise ValueError(
-                f"evaluation.classes {beyond} are not below data.classes {self.data.classes}"
+        named = self.evaluation.classes
+        if named is not None and (
+            not named or len(set(named)) < len(named) or max(named) >= self.data.classes
+        ):
+            raise fault(
+                "not a choice among the classes",
+                key="evaluation.classes",
+                value=list(named),
+                remedy=f"name classes below data.classes, {self.data.classes}, each once",
             )
-        if len(set(self.evaluation.classes or ())) < len(self.evaluation.classes or ()):
-            raise ValueError("evaluation.classes names a class twice")
         return self
 
     @property

@@ -1,0 +1,127 @@
+"""Documents: whatever is wrong with a file, one error names the file and the fault."""
+
+from pathlib import Path
+
+import pytest
+
+from ablations.documents import find, read
+from ablations.spec import Setting, Spec, load_setting, load_spec
+from tests.ablations.conftest import SPEC, refused
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "mine.yaml"
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "holds no mapping"),
+        (b"# only a comment\n", "holds no mapping"),
+        (b"- a\n- b\n", "holds no mapping"),
+        (b"name: [a\n", "not valid YAML"),
+        (b"name: a\n\tb: c\n", "not valid YAML"),
+        (b"name: a\nname: b\n", "'name' stands twice"),
+        (b"set: {data: {crop: 1, crop: 2}}\n", "'crop' stands twice"),
+        (b"name: \xff\xfe\n", "not valid YAML"),
+        (b"name: a\x00b\n", "not valid YAML"),
+        (b"name: a\n---\nname: b\n", "not valid YAML"),
+        (b"name: &a [1]\nother: *b\n", "not valid YAML"),
+        (b"seeds: {? [1, 2] : 3}\n", "not valid YAML"),
+        (b"set: {a: 2020-01-01}\n", "no configuration can hold"),
+        (b"set: {a: !!set {b}}\n", "no configuration can hold"),
+    ],
+)
+def test_what_is_no_document_is_refused_with_its_file(
+    file: Path, content: bytes, fault: str
+) -> None:
+    file.write_bytes(content)
+    error = refused(lambda: read(file, Spec))
+    assert fault in error.problem
+    assert error.file == file
+    assert error.remedy
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2020-13-45",
+        "!!int x",
+        "!!bool x",
+        "!!timestamp x",
+        "&a [*a]",
+        "&a {b: *a}",
+        "0x_",
+        "9" * 5000,
+        "[" * 3000,
+    ],
+)
+@pytest.mark.xfail(strict=True, reason="defect: YAML faults that are no YAMLError end as traceback")
+def test_a_value_that_yaml_cannot_build_is_refused_with_its_file(file: Path, value: str) -> None:
+    file.write_text(f"set: {value}\n")
+    assert refused(lambda: read(file, Spec)).file == file
+
+
+@pytest.mark.xfail(strict=True, reason="defect: the duplicate check breaks YAML's merge keys")
+def test_merge_keys_are_yaml_too(file: Path) -> None:
+    shared = "{name: first, set: &shared {schedule.epochs: 3}}"
+    merged = "{name: second, set: {<<: *shared, schedule.lr: 0.5}}"
+    opening = SPEC[: SPEC.index("variants:")]
+    file.write_text(f"{opening}variants:\n  - {shared}\n  - {merged}\n")
+    second = read(file, Spec).variants[1]
+    assert second.set == {"schedule.epochs": 3, "schedule.lr": 0.5}
+
+
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:pathlib.Path.touch", "!!python/name:os.system", "!mine"]
+)
+def test_tags_are_refused_and_nothing_is_executed(file: Path, tmp_path: Path, tag: str) -> None:
+    trace = tmp_path / "trace"
+    file.write_text(f'{SPEC}set: {{a: {tag} ["{trace}"]}}\n')
+    error = refused(lambda: read(file, Spec))
+    assert (error.file, "tag" in error.problem) == (file, True)
+    assert not trace.exists()
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for load in (load_spec, load_setting):
+        path = tmp_path / "nowhere.yaml"
+        error = refused(lambda load=load, path=path: load(str(path)))
+        assert error.file == path
+        assert "does not exist" in error.problem
+
+
+def test_a_folder_is_no_document(tmp_path: Path) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    assert (
+        refused(lambda: load_spec(str(tmp_path / "folder.yaml"))).file == tmp_path / "folder.yaml"
+    )
+
+
+@pytest.mark.parametrize("name", ["tabel5", "paper/table5", "../shapes", ""])
+def test_an_unknown_packaged_name_is_told_the_choices(name: str) -> None:
+    error = refused(lambda: find(name, "specs"))
+    assert (error.key, error.value) == ("spec", name)
+    assert "table5" in error.remedy
+    assert "shapes" not in error.remedy, "a setting is no spec"
+    assert "voc-animals" in refused(lambda: find(name, "settings")).remedy
+
+
+def test_ones_own_file_hides_no_packaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table5.yaml").write_text(SPEC)
+    assert load_spec("table5")[0].name == "table5"
+    assert load_spec("table5.yaml")[0].name == "small"
+
+
+def test_a_document_loads_with_a_byte_order_mark_and_comments(file: Path) -> None:
+    file.write_text("\ufeff# a comment\n" + SPEC, encoding="utf-8")
+    assert read(file, Spec).name == "small"
+
+
+def test_the_other_kind_of_document_is_refused(file: Path) -> None:
+    file.write_text(SPEC)
+    assert refused(lambda: read(file, Setting)).file == file

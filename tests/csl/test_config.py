@@ -1,0 +1,198 @@
+"""Configuration: what is refused, what is filled in, and profiles that fit it."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from csl.config import PROFILES, ShapesData, TrainingConfig, VocData
+
+SECTIONS = sorted(set(TrainingConfig.model_fields) - {"data"})
+
+
+def resolve(overrides: dict[str, Any], dataset: str = "shapes") -> TrainingConfig:
+    """A configuration with dotted overrides, as from a file."""
+    plain = TrainingConfig.model_validate({"data": {"dataset": dataset}}).model_dump(mode="json")
+    for dotted, value in overrides.items():
+        *path, last = dotted.split(".")
+        section = plain
+        for name in path:
+            section = section[name]
+        section[last] = value
+    return TrainingConfig.model_validate_json(json.dumps(plain))
+
+
+def get(config: BaseModel, dotted: str) -> Any:
+    value: Any = config
+    for name in dotted.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def refusal(overrides: dict[str, Any], dataset: str = "shapes") -> str:
+    """The message about overrides, which must be refused."""
+    with pytest.raises(ValidationError) as refused:
+        resolve(overrides, dataset)
+    return str(refused.value)
+
+
+def test_only_the_dataset_must_be_named() -> None:
+    assert isinstance(resolve({}).data, ShapesData)
+    assert isinstance(resolve({}, "voc").data, VocData)
+    for nothing in ({}, {"data": {}}, {"data": {"dataset": "imagenet"}}):
+        with pytest.raises(ValidationError, match="data"):
+            TrainingConfig.model_validate(nothing)
+
+
+@pytest.mark.parametrize("section", ["", "data", *SECTIONS, "masking.color", "augmentation.strong"])
+def test_unknown_keys_are_refused(section: str) -> None:
+    dotted = f"{section}.thteta".lstrip(".")
+    assert dotted in refusal({dotted: 1}).replace("data.shapes", "data")
+
+
+def test_a_datasets_keys_are_its_own() -> None:
+    assert resolve({"data.image_size": 40}).data.crop == ShapesData().crop
+    assert "image_size" in refusal({"data.image_size": 40}, "voc")
+    assert "classes" in refusal({"data.classes": 21})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("schedule.epochs", "8"),
+        ("schedule.epochs", 8.0),
+        ("schedule.epochs", True),
+        ("schedule.epochs", 0),
+        ("schedule.epochs", None),
+        ("schedule.steps_per_epoch", 0),
+        ("schedule.labeled_batch", 0),
+        ("schedule.unlabeled_batch", -1),
+        ("schedule.lr", "1e-3"),
+        ("schedule.lr", 0.0),
+        ("schedule.momentum", 1.5),
+        ("schedule.weight_decay", -1e-4),
+        ("schedule.precision", "fp16"),
+        ("network.pretrained", 1),
+        ("network.pretrained", "false"),
+        ("network.output_stride", 4),
+        ("network.output_stride", "8"),
+        ("network.atrous_rates", [1, 2]),
+        ("network.atrous_rates", [1, 2, 0]),
+        ("network.atrous_rates", "1,2,4"),
+        ("network.backbone", "resnet1001"),
+        ("data.mean", [0.5]),
+        ("data.mean", 0.5),
+        ("augmentation.scale", [2.0, 0.5]),
+        ("augmentation.scale", [0.0, 1.0]),
+        ("augmentation.flip", -0.1),
+        ("augmentation.strong", None),
+        ("selection.tau", 1.01),
+        ("selection.alpha", 0),
+        ("masking.patch", 0),
+        ("masking.theta", 2),
+        ("loss.feature_dropout", 1),
+        ("loss.divisor", 0),
+        ("loss.strong", -0.1),
+        ("evaluation.every", 0),
+        ("evaluation.classes", [-1]),
+        ("evaluation.classes", ["1"]),
+    ],
+)
+def test_nothing_is_guessed(key: str, value: object) -> None:
+    assert key.split(".")[-1] in refusal({key: value}) or key.split(".")[0] in refusal({key: value})
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("key", ["lr", "poly_power", "weight_decay"])
+def test_no_value_is_infinite(key: str, value: str) -> None:
+    with pytest.raises(ValidationError, match=key):
+        TrainingConfig.model_validate_json(
+            f'{{"data": {{"dataset": "shapes"}}, "schedule": {{"{key}": {value}}}}}'
+        )
+
+
+def test_boundaries_that_mean_something_are_allowed() -> None:
+    edges = {
+        "schedule.unlabeled_batch": 0,
+        "schedule.poly_power": 0,
+        "schedule.steps_per_epoch": None,
+        "selection.tau": 1,
+        "masking.theta": 0,
+        "loss.strong": 0,
+        "loss.feature_dropout": 0,
+        "augmentation.scale": [1, 1],
+    }
+    config = resolve(edges)
+    assert config.schedule.unlabeled_batch == 0
+    assert config.augmentation.scale == (1.0, 1.0)
+
+
+def test_lists_of_a_file_become_tuples() -> None:
+    config = resolve({"network.atrous_rates": [1, 2, 4], "evaluation.classes": [3, 1]})
+    assert config.network.atrous_rates == (1, 2, 4)
+    assert config.evaluation.classes == (3, 1)
+    assert isinstance(hash(config), int)  # usable as a key: nothing inside can be changed
+
+
+@pytest.mark.parametrize("dataset", ["shapes", "voc"])
+def test_json_gives_the_same_configuration_back(dataset: str) -> None:
+    config = resolve({"evaluation.classes": [0, 2]}, dataset)
+    assert TrainingConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_nothing_can_be_changed_afterwards() -> None:
+    config = resolve({})
+    with pytest.raises(ValidationError, match="frozen"):
+        config.schedule.epochs = 3  # type: ignore[misc]
+
+
+def test_scored_classes() -> None:
+    assert resolve({}).scored_classes == tuple(range(8))
+    assert resolve({"data.classes": 3}, "voc").scored_classes == (0, 1, 2)
+    assert resolve({"evaluation.classes": [5, 2]}).scored_classes == (5, 2)
+    assert resolve({"evaluation.classes": [7]}).scored_classes == (7,)
+
+
+def test_scored_classes_are_classes_of_the_data_each_once() -> None:
+    message = refusal({"evaluation.classes": [1, 8, 30]})
+    assert "evaluation.classes" in message
+    assert "[8, 30]" in message
+    assert "data.classes 8" in message
+    assert "twice" in refusal({"evaluation.classes": [1, 1]})
+    assert "data.classes 2" in refusal({"evaluation.classes": [2], "data.classes": 2}, "voc")
+
+
+def leaves(model: BaseModel, above: str = "") -> Iterator[str]:
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from leaves(value, f"{above}{name}.")
+        yield above + name
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("dataset", ["shapes", "voc"])
+def test_profiles_fit_the_configuration(profile: str, dataset: str) -> None:
+    overrides = PROFILES[profile]
+    plain = resolve({}, dataset)
+    assert overrides.keys() <= set(leaves(plain))
+    config = resolve(overrides, dataset)
+    for key, value in overrides.items():
+        found = get(config, key)
+        assert (found.model_dump() if isinstance(found, BaseModel) else found) == value
+        assert found != get(plain, key), f"{key} says nothing"
+
+
+def test_the_official_profile_is_the_default_and_the_papers_is_not() -> None:
+    assert resolve(PROFILES["official"]) == resolve({})
+    assert resolve(PROFILES["paper"]) != resolve({})
+
+
+def test_the_papers_weights_are_those_of_its_equation() -> None:
+    # Eq. 15's weights are twice the code's, whose sum is halved: both are one total loss.
+    official, paper = resolve({}).loss, resolve(PROFILES["paper"]).loss
+    assert (official.strong, official.masked) == (0.25, 0.25)
+    assert (paper.strong, paper.masked) == (0.5, 0.5)
+    assert paper.divisor == 1
