@@ -305,7 +305,8 @@ def _print(content: object, as_json: bool, draw: views.Draw) -> None:
     if as_json:
         print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
     else:
-        draw(Console(soft_wrap=True))
+        # A pipe has no width: nothing is wrapped for it.
+        draw(Console(width=None if sys.stdout.isatty() else 200))
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

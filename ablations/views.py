@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Draw = Callable[[Console], None]
 
 _STALE_SECONDS = 600.0
+_NAME = 8  # digits of an identity that are shown
 
 
 def plan_object(plan: Plan) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     for each in plan.trainings:
         more = f" (+{len(each.labels) - 1})" if len(each.labels) > 1 else ""
         table.add_row(
-            Text(each.identity.id[:8]),
+            Text(each.identity.id[:_NAME]),
             Text(each.state),
             Text(each.reason),
             Text(each.labels[0] + more),
@@ -113,7 +114,7 @@ def print_status(console: Console, seen: dict[str, Any]) -> None:
             score = each.get("mean_iou")
             idle = each["idle_seconds"]
             table.add_row(
-                Text(each["identity"][:8]),
+                Text(each["identity"][:_NAME]),
                 f"{each['epoch']}/{each['epochs']}",
                 "–" if score is None else f"{score:.1f}",
                 f"{idle} s ago" + (", stopped?" if idle > _STALE_SECONDS else ""),
@@ -147,18 +148,18 @@ def print_runs(console: Console, rows: list[dict[str, Any]]) -> None:
     if not rows:
         console.print("no attempts are stored")
         return
-    table = _grid("training", "as", "setting", "best", "last", "seconds", "resumed", "finished")
+    table = _grid("training", "as", "setting", "best", "last", "s", "finished")
     for row in rows:
         best, last = row["best_mean_iou"], row["last_mean_iou"]
         table.add_row(
-            Text(row["identity"][:8]),
+            Text(row["identity"][:_NAME]),
             Text(row["launched_as"]),
             Text(row["setting"]),
             f"{best:.1f} @{row['best_epoch']}" if best is not None else f"failed: {row['failure']}",
             "–" if last is None else f"{last:.1f}",
-            f"{row['training_seconds']:.0f}",
-            str(row["resumed"]),
-            row["finished_at"][:16].replace("T", " "),
+            f"{row['training_seconds']:.0f}"
+            + (f" resumed ×{row['resumed']}" if row["resumed"] else ""),
+            row["finished_at"][5:16].replace("T", " "),
         )
     console.print(table)
 
@@ -242,9 +243,10 @@ def print_checks(console: Console, checks: "tuple[Check, ...]") -> None:
 
 
 def _grid(*headings: str) -> Table:
+    """A table without lines whose first column, names to copy, is never cut."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(heading, no_wrap=True)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=index == 0, min_width=_NAME if index == 0 else None)
     return table
 
 

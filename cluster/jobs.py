@@ -77,7 +77,7 @@ def read_code() -> Code:
     status = _git(package, "status", "--porcelain", "--untracked-files=no")
     return Code(
         commit=commit,
-        dirty=None if status is None else bool(status),
+        dirty=None if commit is None else bool(status),
         fingerprint=digest.hexdigest()[:16],
     )
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ablations.expand import Grid, Options, expand
 from ablations.spec import Setting, Spec, Variant
-from csl.config import TrainingConfig
+from csl.config import PROFILES, TrainingConfig
 from tests.ablations.conftest import refused
 
 SPEC_FILE, SETTING_FILE = "/mine/spec.yaml", "/mine/setting.yaml"
@@ -59,18 +59,32 @@ def test_the_later_layer_wins(layers: int) -> None:
         assignments=tuple(f"{name}={value}" for name, value in given[3].items()),
         profile="paper",
     )
-    from csl.config import PROFILES
-
     assert seen.loss.divisor == [PROFILES["paper"][key], *values][layers]
 
 
-def test_a_layer_touches_only_what_it_names() -> None:
-    plain = config()
-    changed = config(assignments=("masking.color.jitter=0.3",))
-    assert changed.masking.color.jitter == 0.3
-    rest = changed.model_dump()
-    rest["masking"]["color"]["jitter"] = plain.masking.color.jitter
-    assert rest == plain.model_dump()
+@pytest.mark.parametrize(
+    "key",
+    [
+        "loss.strong",
+        "augmentation.strong.jitter",
+        pytest.param(
+            "masking.color.jitter",
+            marks=pytest.mark.xfail(
+                strict=True, reason="defect: the group's other keys fall to another group's defaults"
+            ),
+        ),
+    ],
+)
+def test_a_layer_touches_only_what_it_names(key: str) -> None:
+    def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        flat: dict[str, Any] = {}
+        for name, value in values.items():
+            deeper = isinstance(value, dict)
+            flat |= leaves(value, f"{prefix}{name}.") if deeper else {f"{prefix}{name}": value}
+        return flat
+
+    plain = leaves(config().model_dump())
+    assert leaves(config(assignments=(f"{key}=0.375",)).model_dump()) == plain | {key: 0.375}
 
 
 def test_a_variants_values_stay_in_its_row() -> None:
@@ -301,11 +315,9 @@ def test_an_assigned_value_that_no_configuration_holds_is_refused(text: str) -> 
     assert refused(lambda: grid(assignments=(f"schedule={text}",))).remedy
 
 
-@pytest.mark.xfail(strict=True, reason="defect: YAML 1.1 reads 1e-3 as text")
 def test_a_learning_rate_may_be_written_with_an_exponent() -> None:
     assert config(assignments=("schedule.lr=1e-3",)).schedule.lr == 0.001
 
 
-@pytest.mark.xfail(strict=True, reason="defect: --set takes the last of two equal keys silently")
 def test_an_assigned_group_may_not_name_a_key_twice() -> None:
     refused(lambda: grid(assignments=("schedule={epochs: 2, epochs: 3}",)))

@@ -96,8 +96,8 @@ def test_a_faulty_spec_is_refused_with_file_and_key(
         ("about:", "abaut:", "about"),
         ('{"1/16": "2"}', "{}", "splits"),
         ('{"1/16": "2"}', '{"1/16": 2}', "splits.1/16"),
-        ("set:", "is_papers: 1\nset:", "is_papers"),
-        ("set:", "splits_root: /tmp\nset:", "splits_root"),
+        ("\nset:", "\nis_papers: 1\nset:", "is_papers"),
+        ("\nset:", "\nsplits_root: /tmp\nset:", "splits_root"),
     ],
 )
 def test_a_faulty_setting_is_refused_with_file_and_key(

@@ -1,0 +1,378 @@
+"""One step: the loss is the sum of its terms, and every draw belongs to its seed and step."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from csl.batches import Batches, StepBatch
+from csl.config import TrainingConfig
+from csl.data.lists import open_lists
+from csl.data.source import open_source
+from csl.errors import NotANumberError
+from csl.identity import Locations
+from csl.models import DeepLabV3Plus, build_network
+from csl.selection import select
+from csl.step import CslStep, StepTerms
+
+PLAIN: dict[str, dict[str, Any]] = {
+    "data": {"dataset": "shapes", "crop": 32, "image_size": 32, "train_images": 16},
+    "network": {
+        "backbone": "test_resnet",
+        "pretrained": False,
+        "atrous_rates": (1, 2, 4),
+        "width": 8,
+        "low_level_width": 8,
+    },
+    "schedule": {"labeled_batch": 2, "unlabeled_batch": 4, "precision": "fp32"},
+    "augmentation": {"cutmix": 1.0},
+    "masking": {"patch": 8, "probability": 1.0},
+}
+
+
+def config(**sections: dict[str, Any]) -> TrainingConfig:
+    names = PLAIN.keys() | sections.keys()
+    return TrainingConfig.model_validate(
+        {name: PLAIN.get(name, {}) | sections.get(name, {}) for name in names}
+    )
+
+
+def batch_of(asked: TrainingConfig, step: int = 0, seed: int = 0) -> StepBatch:
+    lists = open_lists(asked.data, "4", Locations())
+    return Batches(asked, lists, open_source(asked.data, Locations()), seed)[step]
+
+
+@pytest.fixture(scope="module")
+def built() -> DeepLabV3Plus:
+    torch.manual_seed(0)
+    return build_network(config().network, config().data.classes, None)
+
+
+@pytest.fixture
+def network(built: DeepLabV3Plus) -> DeepLabV3Plus:
+    return copy.deepcopy(built).train()
+
+
+class Calls(list[tuple[tuple[Any, ...], Tensor]]):
+    """Arguments and results of the network's calls."""
+
+    @property
+    def keep(self) -> tuple[Tensor, Tensor]:
+        keep: tuple[Tensor, Tensor] = self[0][0][1]
+        return keep
+
+    @property
+    def views(self) -> Tensor:
+        """The strong images, then the masked ones."""
+        views: Tensor = self[1][0][0]
+        return views
+
+
+@contextmanager
+def watched(network: DeepLabV3Plus) -> Iterator[Calls]:
+    calls = Calls()
+    hook = network.register_forward_hook(lambda _, given, result: calls.append((given, result)))
+    yield calls
+    hook.remove()
+
+
+def take(
+    network: DeepLabV3Plus,
+    asked: TrainingConfig,
+    batch: StepBatch | None = None,
+    step: int = 0,
+    seed: int = 0,
+) -> tuple[StepTerms, Calls]:
+    batch = batch_of(asked, step, seed) if batch is None else batch
+    with watched(network) as calls:
+        terms = CslStep(network, asked, seed, rank=0, world=1)(batch, step)
+    return terms, calls
+
+
+def swapped(tensor: Tensor) -> Tensor:
+    """Each image's CutMix partner: 0 and 1, 2 and 3, … swap, the odd one out takes the first."""
+    order = []
+    for at in range(len(tensor)):
+        partner = at + 1 if at % 2 == 0 else at - 1
+        order.append(partner if partner < len(tensor) else 0)
+    return tensor[order]
+
+
+def mixed(tensor: Tensor, box: Tensor) -> Tensor:
+    box = box.reshape(len(box), *[1] * (tensor.ndim - 3), *box.shape[1:])
+    return swapped(tensor) * box + tensor * ~box
+
+
+def mean_loss(logits: Tensor, target: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
+    """Σ w·(-log p of the target) over the number of valid pixels, the long way."""
+    logged = (logits - logits.logsumexp(1, keepdim=True)).permute(0, 2, 3, 1)[valid]
+    picked = logged.gather(1, target[valid][:, None])[:, 0]
+    return -(picked * weight[valid]).sum() / max(int(valid.sum()), 1)
+
+
+@pytest.mark.parametrize("unlabeled", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"selection": {"selector": "threshold", "tau": 0.2}},
+        {"selection": {"weighting": "binary"}, "loss": {"masked_weighted": False}},
+        {"loss": {"strong": 0.7, "masked": 0.3, "feature": 0.2, "divisor": 3.0}},
+        {"masking": {"enabled": False}},
+    ],
+    ids=["csl", "threshold", "unweighted", "weights", "no masking"],
+)
+def test_the_loss_is_the_weighted_sum_of_its_terms(
+    network: DeepLabV3Plus, sections: dict[str, Any], unlabeled: int
+) -> None:
+    if unlabeled == 1 and sections.get("masking"):
+        pytest.skip("one image has no batch statistics at ASPP's pooled 1x1")
+    asked = config(**{"schedule": {**PLAIN["schedule"], "unlabeled_batch": unlabeled}} | sections)
+    batch = batch_of(asked)
+    terms, calls = take(network, asked, batch)
+
+    (first, _), logits = calls[0]
+    assert torch.equal(first, torch.cat([batch.labeled_image, batch.weak]))
+    on_labeled, on_weak, on_perturbed = logits.split([2, unlabeled, unlabeled])
+    chosen = select(on_weak, batch.valid, asked.selection)
+    # The selection must not be trivial, or swapped weights would go unnoticed.
+    assert chosen.weight.unique().numel() > 1
+
+    views = calls.views.split(unlabeled)
+    on_views = calls[1][1].split(unlabeled)
+    assert torch.equal(views[0], mixed(batch.strong, batch.cutmix))
+    mixed_valid = mixed(batch.valid.int(), batch.cutmix).bool()
+    whole = torch.ones_like(chosen.weight)
+    expected = [
+        mean_loss(on_labeled, batch.labeled_mask, torch.ones(2, 32, 32), batch.labeled_mask < 255),
+        mean_loss(
+            on_views[0],
+            mixed(chosen.label, batch.cutmix),
+            mixed(chosen.weight, batch.cutmix),
+            mixed_valid,
+        ),
+        mean_loss(
+            on_views[1],
+            chosen.label,
+            chosen.weight if asked.loss.masked_weighted else whole,
+            batch.valid,
+        )
+        if asked.masking.enabled
+        else torch.zeros(()),
+        mean_loss(on_perturbed, chosen.label, chosen.weight, batch.valid),
+    ]
+    loss = asked.loss
+    total = (
+        expected[0]
+        + loss.strong * expected[1]
+        + loss.masked * expected[2]
+        + loss.feature * expected[3]
+    ) / loss.divisor
+    assert torch.allclose(terms.losses.float(), torch.stack([total, *expected]), rtol=1e-4)
+    assert torch.allclose(terms.loss, total, rtol=1e-4)
+
+    parameters = list(network.parameters())
+    ours = torch.autograd.grad(total, parameters, retain_graph=True)
+    theirs = torch.autograd.grad(terms.loss, parameters)
+    scale = max(gradient.abs().max().item() for gradient in ours)
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-5 * scale)
+
+
+def test_without_weights_only_the_supervised_part_is_left(network: DeepLabV3Plus) -> None:
+    nothing = {"strong": 0.0, "masked": 0.0, "feature": 0.0, "divisor": 2.0}
+    terms, _ = take(network, config(loss=nothing))
+    total, labeled, *others = terms.losses.tolist()
+    assert total == pytest.approx(labeled / 2)
+    assert all(other > 0 for other in others)  # still recorded
+
+
+def test_the_supervised_baseline_is_the_labeled_loss(network: DeepLabV3Plus) -> None:
+    asked = config(schedule={"unlabeled_batch": 0})
+    batch = batch_of(asked)
+    terms, calls = take(network, asked, batch)
+    assert len(calls) == 1
+    valid = batch.labeled_mask < 255
+    expected = mean_loss(calls[0][1], batch.labeled_mask, torch.ones(2, 32, 32), valid)
+    assert terms.losses.tolist() == pytest.approx([expected.item() / 2, expected.item(), 0, 0, 0])
+    assert terms.pseudo_labels.tolist() == [0, 0, 0, 0]
+    terms.loss.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+
+
+@pytest.mark.parametrize("selector", ["csl", "threshold"])
+def test_every_parameter_gets_a_gradient(network: DeepLabV3Plus, selector: str) -> None:
+    terms, _ = take(network, config(selection={"selector": selector}))
+    terms.loss.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.any(), name
+
+
+def norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def test_only_labeled_and_weak_images_move_the_running_statistics(
+    network: DeepLabV3Plus, built: DeepLabV3Plus
+) -> None:
+    asked = config()
+    batch = batch_of(asked)
+    _, calls = take(network, asked, batch)
+    reference = copy.deepcopy(built).train()
+    reference(torch.cat([batch.labeled_image, batch.weak]), calls.keep)
+    for after, alone, before in zip(norms(network), norms(reference), norms(built), strict=True):
+        assert torch.equal(after.running_mean, alone.running_mean)
+        assert torch.equal(after.running_var, alone.running_var)
+        assert not torch.equal(after.running_mean, before.running_mean)
+        assert after.momentum == before.momentum
+        assert after.training
+
+
+def test_strong_views_are_normalised_by_their_own_statistics(network: DeepLabV3Plus) -> None:
+    asked = config()
+    _, calls = take(network, asked)
+    assert torch.allclose(calls[1][1], network(calls.views), atol=1e-5)
+    assert not torch.allclose(calls[1][1], network.eval()(calls.views), atol=1e-2)
+
+
+def test_pseudo_labels_are_counted(network: DeepLabV3Plus) -> None:
+    asked = config()
+    batch = batch_of(asked)
+    truth = batch.unlabeled_truth.clone()
+    truth[:, :5] = 255  # valid pixels of unknown class
+    batch = replace(batch, unlabeled_truth=truth)
+    terms, calls = take(network, asked, batch)
+    chosen = select(calls[0][1][2:6], batch.valid, asked.selection)
+    known = correct = 0
+    for label, flag, true in zip(
+        *(each.flatten().tolist() for each in (chosen.label, chosen.reliable, truth)), strict=True
+    ):
+        known += flag and true != 255
+        correct += flag and true == label
+    counts = [int(batch.valid.sum()), int(chosen.reliable.sum()), known, correct]
+    assert terms.pseudo_labels.tolist() == counts
+    assert counts[0] > counts[1] > counts[2] > counts[3] > 0
+
+
+# What is drawn.
+
+
+def test_channels_are_dropped_by_chance_and_the_mean_is_kept(network: DeepLabV3Plus) -> None:
+    asked = config(loss={"feature_dropout": 0.75}, masking={"enabled": False})
+    batch = batch_of(asked)
+    for level in (0, 1):
+        drawn = torch.stack([take(network, asked, batch, step)[1].keep[level] for step in range(8)])
+        assert drawn.shape[1:] == (4, network.channels[level], 1, 1)
+        assert set(drawn.unique().tolist()) == {0.0, 4.0}
+        # 8·4·32 draws of standard deviation 1.73: 0.3 is more than five of the mean's.
+        assert drawn.mean().item() == pytest.approx(1, abs=0.3)
+        rows = drawn.flatten(0, 1).flatten(1)
+        assert len(rows.unique(dim=0)) == len(rows)
+
+
+def test_without_dropout_every_channel_is_kept(network: DeepLabV3Plus) -> None:
+    _, calls = take(network, config(loss={"feature_dropout": 0.0}))
+    assert all((keep == 1).all() for keep in calls.keep)
+    _, weak, perturbed = calls[0][1].split([2, 4, 4])
+    assert torch.allclose(weak, perturbed, atol=1e-5)
+
+
+def test_draws_depend_on_seed_and_step_alone(built: DeepLabV3Plus) -> None:
+    # Everything reliable and every image masked: the masked view shows the drawn patches.
+    asked = config(selection={"selector": "threshold", "tau": 0.0})
+    batch = batch_of(asked)
+
+    def draws(seed: int, step: int, noise: int) -> list[Tensor]:
+        torch.manual_seed(noise)
+        _, calls = take(copy.deepcopy(built).train(), asked, batch, step, seed)
+        return [*calls.keep, calls.views]
+
+    reference = draws(0, 0, noise=0)
+    assert all(map(torch.equal, reference, draws(0, 0, noise=1)))
+    others = [draws(seed, step, noise=0) for seed, step in ((1, 0), (0, 1), (1, 1), (2, 7))]
+    for place in range(3):
+        several = [reference[place], *(other[place] for other in others)]
+        distinct = {drawn.numpy().tobytes() for drawn in several}
+        assert len(distinct) == len(several)
+
+
+def test_a_step_leaves_torchs_global_draws_alone(network: DeepLabV3Plus) -> None:
+    asked = config()
+    batch = batch_of(asked)
+    state = torch.get_rng_state()
+    take(network, asked, batch)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_variants_see_the_same_augmentations(built: DeepLabV3Plus) -> None:
+    variants = {
+        "all": {"selection": {"selector": "threshold", "tau": 0.0}},
+        "some": {"selection": {"selector": "csl"}},
+        "none": {"selection": {"selector": "threshold", "tau": 1.0}},
+        "unmasked": {"masking": {"enabled": False}},
+    }
+    calls: dict[str, Calls] = {}
+    for name, sections in variants.items():
+        calls[name] = take(copy.deepcopy(built).train(), config(**sections), step=3, seed=5)[1]
+    whole = calls["all"]
+    for other in calls.values():
+        assert torch.equal(other[0][0][0], whole[0][0][0])  # labeled and weak
+        assert all(map(torch.equal, other.keep, whole.keep))
+        assert torch.equal(other.views[:4], whole.views[:4])  # strong
+
+    asked = config()
+    batch = batch_of(asked, 3, 5)
+    reliable = select(calls["some"][0][1][2:6], batch.valid, asked.selection).reliable
+    assert reliable.any()
+    patches = (calls["all"].views[4:] != batch.masked).any(1)
+    assert patches.any()
+    assert torch.equal(calls["none"].views[4:], batch.masked)
+    # Where csl differs, it drops what it trusts of the same patches.
+    dropped = (patches & reliable)[:, None]
+    assert torch.equal(calls["some"].views[4:], batch.masked.masked_fill(dropped, 0))
+
+
+def test_images_not_to_be_masked_are_whole(network: DeepLabV3Plus) -> None:
+    asked = config(masking={"theta": 1.0}, selection={"selector": "threshold", "tau": 0.0})
+    apply = torch.tensor([True, False, False, True])
+    batch = replace(batch_of(asked), apply_mask=apply)
+    _, calls = take(network, asked, batch)
+    views = calls.views[4:]
+    assert torch.equal(views[~apply], batch.masked[~apply])
+    assert (views[apply].transpose(0, 1)[:, batch.valid[apply]] == 0).all()
+    assert (batch.masked[apply] != 0).any()
+
+
+# What goes wrong.
+
+
+def test_no_valid_pixel_is_no_loss(network: DeepLabV3Plus) -> None:
+    asked = config()
+    batch = batch_of(asked)
+    nothing = replace(
+        batch,
+        labeled_mask=torch.full_like(batch.labeled_mask, 255),
+        valid=torch.zeros_like(batch.valid),
+    )
+    terms, _ = take(network, asked, nothing)
+    assert terms.losses.tolist() == [0, 0, 0, 0, 0]
+    terms.loss.backward()
+    assert all(p.grad is not None and not p.grad.any() for p in network.parameters())
+
+
+@pytest.mark.parametrize("selector", ["csl", "threshold"])
+def test_logits_that_are_no_numbers_stop_the_training(
+    network: DeepLabV3Plus, selector: str
+) -> None:
+    with torch.no_grad():
+        network.classifier.bias[2] = float("nan")
+    with pytest.raises(NotANumberError):
+        take(network, config(selection={"selector": selector}))
