@@ -44,7 +44,7 @@ def run_plan(
     gpus: float | None,
     cpus: int | None,
     address: str | None,
-) -> Path:
+) -> None:
     """Train what the plan says on Ray; every ended training leaves a record.
 
     Args:
@@ -52,9 +52,6 @@ def run_plan(
         gpus: GPUs per worker; None means one where the cluster has any.
         cpus: CPUs of a local Ray; None means all.
         address: a running Ray's; None starts a local one.
-
-    Returns:
-        The log of Ray and of everything else that was silenced.
 
     Raises:
         InputError: the cluster cannot be joined, or can never place a training.
@@ -67,6 +64,8 @@ def run_plan(
     logs = store / "logs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     jobs = _jobs(plan, locations, store)
     log = logs / "driver.log"
+    where = "a local one" if address is None else address
+    print(f"Ray: {where}; its log is {log}", flush=True)
     with quiet(log) as console, connect(address, cpus, logs) as cluster:
         # Ray reads its environment when it is first imported, and connect() has set that.
         from cluster.trials import default_resources, run_jobs, slots
@@ -77,7 +76,6 @@ def run_plan(
         epochs = [job.training.config.schedule.epochs for job in jobs]
         with ProgressView(console, labels, epochs, slots(cluster, resources)) as view:
             run_jobs(jobs, cluster, view)
-    return log
 
 
 def _jobs(plan: Plan, locations: Locations, store: Path) -> list[Job]:

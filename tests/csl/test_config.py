@@ -155,13 +155,18 @@ def test_scored_classes() -> None:
     assert resolve({"evaluation.classes": [7]}).scored_classes == (7,)
 
 
-def test_scored_classes_are_classes_of_the_data_each_once() -> None:
-    message = refusal({"evaluation.classes": [1, 8, 30]})
-    assert "evaluation.classes" in message
-    assert "[8, 30]" in message
-    assert "data.classes 8" in message
-    assert "twice" in refusal({"evaluation.classes": [1, 1]})
-    assert "data.classes 2" in refusal({"evaluation.classes": [2], "data.classes": 2}, "voc")
+@pytest.mark.parametrize(
+    ("classes", "dataset"),
+    [([1, 8, 30], "shapes"), ([1, 1], "shapes"), ([], "shapes"), ([3], "voc")],
+)
+def test_scored_classes_are_classes_of_the_data_each_once(classes: list[int], dataset: str) -> None:
+    named = {"evaluation.classes": classes}
+    with pytest.raises(ValidationError) as refused:
+        resolve(named | ({"data.classes": 3} if dataset == "voc" else {}), dataset)
+    (error,) = refused.value.errors()
+    assert error["ctx"]["key"] == "evaluation.classes"
+    assert error["ctx"]["value"] == classes
+    assert "data.classes, 3" in error["ctx"]["remedy"] or dataset == "shapes"
 
 
 def leaves(model: BaseModel, above: str = "") -> Iterator[str]:

@@ -18,7 +18,7 @@ GRID = ("table5", "--splits", "1/16", "--seeds", "0", *SMALL)
 
 def table(output: str) -> str:
     """The table of a run's output: from its title to the end."""
-    return output[output.index("Table 5:") :]
+    return output[output.index("Effectiveness") :]
 
 
 def wait_until(condition: Callable[[], object], driver: "subprocess.Popen[bytes]") -> None:
