@@ -72,7 +72,7 @@ def run(
     """Train what a spec needs and the store lacks, then print its table.
 
     Running it again repeats nothing; after any kill, the same command goes on."""
-    grid, store = request.grid(), request.open_store()
+    grid = request.grid()
     if "://" in request.store:
         raise InputError(
             "checkpoints need a folder that every node sees",
@@ -80,8 +80,9 @@ def run(
             value=request.store,
             remedy="give a path on shared storage",
         )
+    store = request.open_store()
     plan = make_plan(grid, request.locations, store, retry_failed=retry_failed)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     views.print_plan_summary(console, plan)
     interrupted = False
     if plan.to_run:
@@ -190,7 +191,16 @@ def _print_table(request: Request, rule: Rule, format: TableFormat) -> None:
     made = tabulate(request.grid(), request.locations, request.open_store(), rule.value)
     terminal = sys.stdout.isatty()
     width = max(Console().width, 80) if terminal else 100
-    sys.stdout.write(render(made, format.value, width=width, color=terminal))
+    try:
+        text = render(made, format.value, width=width, color=terminal)
+    except ValueError as error:
+        raise InputError(
+            f"this table cannot be written as {format.value}: {error}",
+            key="--format",
+            value=format.value,
+            remedy="rename the variant, or use another format",
+        ) from error
+    sys.stdout.write(text)
 
 
 def _print(content: object, as_json: bool, draw: views.Draw) -> None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Hashable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -23,7 +23,11 @@ class _Loader(yaml.SafeLoader):
     that reads 1e-3 as the number it is, where YAML 1.1 wants 1.0e-3."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [
+            self.construct_object(key, deep=True)
+            for key, _ in node.value
+            if key.tag != "tag:yaml.org,2002:merge"  # "<<: *other" may be overridden
+        ]
         twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
         if twice is not None:
             raise yaml.constructor.ConstructorError(
@@ -39,13 +43,36 @@ _Loader.add_implicit_resolver(
 )
 
 
-def parse(text: str) -> Any:
-    """One YAML value, read like those in a document.
+# PyYAML's constructors raise all of these for a value that only looks like its type.
+_YAML_FAULTS = (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
+
+
+def parse(text: str | IO[str], file: object, key: object = None) -> Any:
+    """One YAML document or value, of what JSON can hold too.
 
     Raises:
-        yaml.YAMLError: not YAML.
+        InputError: not YAML, or a date, a set, a cycle or the like.
     """
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    try:
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except _YAML_FAULTS as error:
+        raise InputError(
+            f"not valid YAML: {' '.join(str(error).split())}",
+            file=file,
+            key=key,
+            value=None if key is None else text,
+            remedy="mend it; text that looks like something else goes in quotes",
+        ) from error
+    try:
+        return json.loads(json.dumps(content))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"holds a value that no configuration can hold: {error}",
+            file=file,
+            key=key,
+            value=None if key is None else text,
+            remedy="use text, numbers, true, false and lists; put a date in quotes",
+        ) from error
 
 
 def find(name: str, folder: str) -> Path:
@@ -83,14 +110,10 @@ def read(path: Path, model: type[Model]) -> Model:
     """
     try:
         with path.open(encoding="utf-8") as file:
-            content = yaml.load(file, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+            content = parse(file, path)
     except OSError as error:
         raise InputError(
             f"cannot be read: {error.strerror}", file=path, remedy="check the path"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"not valid YAML: {' '.join(str(error).split())}", file=path, remedy="mend the line"
         ) from error
     if not isinstance(content, dict):
         raise InputError("holds no mapping", file=path, remedy="see the packaged specs")
@@ -105,12 +128,6 @@ def validate(content: dict[str, Any], model: type[Model], file: object) -> Model
     """
     try:
         return model.model_validate_json(json.dumps(content))
-    except TypeError as error:
-        raise InputError(
-            f"holds a value no configuration can hold: {error}",
-            file=file,
-            remedy="use text, numbers, true/false and lists",
-        ) from error
     except ValidationError as error:
         raise explain(error, file) from error
 

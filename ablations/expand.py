@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from ablations.documents import UNKNOWN_KEY, explain, parse
@@ -16,6 +15,7 @@ from csl.errors import InputError
 from csl.identity import Training
 
 _COMMAND_LINE = "--set"
+_SETTING = 1  # its place among the layers
 
 
 @dataclass(frozen=True)
@@ -127,15 +127,7 @@ def _parse(assignment: str) -> tuple[str, Any]:
             value=assignment,
             remedy="such as --set schedule.epochs=20",
         )
-    try:
-        return key, parse(text)
-    except yaml.YAMLError as error:
-        raise InputError(
-            "the value is not valid YAML",
-            key="--set",
-            value=assignment,
-            remedy="such as --set evaluation.classes=[0,1]",
-        ) from error
+    return key, parse(text, file=None, key=f"--set {key}")
 
 
 def _resolve(layers: list[_Layer]) -> TrainingConfig:
@@ -146,8 +138,10 @@ def _resolve(layers: list[_Layer]) -> TrainingConfig:
         return TrainingConfig.model_validate_json(json.dumps(merged))
     except ValidationError as error:
         wrong = explain(error, file=None)
+        # A key that nobody set is missing: settings are where it belongs.
         source = next(
-            (layer.source for layer in reversed(layers) if _names(layer.values, wrong.key)), None
+            (layer.source for layer in reversed(layers) if _names(layer.values, wrong.key)),
+            layers[_SETTING].source,
         )
         remedy = wrong.remedy
         if error.errors()[0]["type"] == UNKNOWN_KEY and wrong.key is not None:
@@ -177,11 +171,12 @@ def _merge(into: dict[str, Any], layer: _Layer) -> None:
                     key=dotted,
                     remedy="see `csl show` for the configuration's keys",
                 )
-        if isinstance(value, dict) and isinstance(target.get(last), dict):
+        if isinstance(value, dict):
+            if not isinstance(target.get(last), dict):
+                target[last] = {}
             _merge(target[last], _Layer(layer.source, value))
         else:
-            # A copy: a later layer must not write into an earlier one's document.
-            target[last] = json.loads(json.dumps(value)) if isinstance(value, dict) else value
+            target[last] = value
 
 
 def _names(values: Mapping[str, Any], key: str | None) -> bool:

@@ -9,6 +9,8 @@ from cluster.jobs import Job, Resources, command_line, read_code
 from csl.errors import InputError
 from csl.identity import Locations
 
+_BATCH_NORM_MIN = 2
+
 
 def check_inputs(plan: Plan, locations: Locations, workers: int, address: str | None) -> None:
     """Everything a user may have got wrong, before any Ray process starts.
@@ -105,7 +107,8 @@ def _jobs(plan: Plan, locations: Locations, store: Path) -> list[Job]:
 
 
 def _check_batches(each: Planned, workers: int) -> None:
-    schedule = each.training.config.schedule
+    config = each.training.config
+    schedule = config.schedule
     for key in ("labeled_batch", "unlabeled_batch"):
         size = getattr(schedule, key)
         if size % workers:
@@ -115,3 +118,15 @@ def _check_batches(each: Planned, workers: int) -> None:
                 value=size,
                 remedy=f"choose --workers among the divisors of {size}",
             )
+    # BatchNorm needs two values per channel, and global pooling leaves one per image.
+    weak = (schedule.labeled_batch + schedule.unlabeled_batch) // workers
+    views = schedule.unlabeled_batch * (2 if config.masking.enabled else 1) // workers
+    if weak < _BATCH_NORM_MIN or (schedule.unlabeled_batch and views < _BATCH_NORM_MIN):
+        raise InputError(
+            "a worker would have a single image, and BatchNorm needs two",
+            key="schedule.unlabeled_batch"
+            if schedule.unlabeled_batch
+            else "schedule.labeled_batch",
+            value=f"{schedule.labeled_batch} + {schedule.unlabeled_batch} on {workers} workers",
+            remedy="enlarge the batches, or use fewer --workers",
+        )

@@ -18,6 +18,7 @@ StoreOption = Annotated[
     str, typer.Option("--store", envvar="CSL_STORE", help="The folder that keeps every record.")
 ]
 DEFAULT_STORE = "csl-store"
+_DIGITS = 10  # of the largest seed
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,10 @@ def _distinct(option: str, text: str) -> tuple[str, ...]:
 def _seeds(text: str) -> tuple[int, ...]:
     values = _distinct("--seeds", text)
     for value in values:
-        if not (value.isascii() and value.isdecimal() and int(value) < 2**31):
+        # Written as a number is printed: 0 and 00 are one seed.
+        if not (value.isascii() and value.isdecimal() and len(value) <= _DIGITS) or (
+            int(value) >= 2**31 or str(int(value)) != value
+        ):
             raise InputError(
                 "not a seed",
                 key="--seeds",

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from ablations.documents import find, read
 from csl.config import Frozen, fault
+from results.published import names as ledgers
 
 Name = Annotated[str, Field(min_length=1, max_length=80)]
 
@@ -49,6 +50,13 @@ class Spec(Frozen):
                     value=twice,
                     remedy="give each its own name" if what == "variant" else "name each once",
                 )
+        if self.published is not None and self.published not in ledgers():
+            raise fault(
+                "no such ledger of published numbers",
+                key="published",
+                value=self.published,
+                remedy=f"use one of {', '.join(ledgers())}, or leave it out",
+            )
         if self.reference not in names:
             raise fault(
                 "the reference is no variant",

@@ -41,7 +41,7 @@ def tabulate(grid: Grid, locations: Locations, store: Store, rule: Rule) -> Tabl
 
 def _keys(grid: Grid, locations: Locations, records: Mapping[str, Record]) -> dict[Training, str]:
     """The record key of each training; one that is not stored gets a key that no record has."""
-    trainings = {cell.training for cell in grid.cells}
+    trainings = tuple(dict.fromkeys(cell.training for cell in grid.cells))
     at_hand = (
         locations.data_root is not None or grid.cells[0].training.config.data.dataset == "shapes"
     )
@@ -64,10 +64,10 @@ def _keys(grid: Grid, locations: Locations, records: Mapping[str, Record]) -> di
 
 def _footer(grid: Grid, records: list[Record]) -> tuple[str, ...]:
     setting, options = grid.setting, grid.options
-    schedule = grid.cells[0].training.config.schedule
+    epochs = sorted({cell.training.config.schedule.epochs for cell in grid.cells})
     lines = [
         f"Setting {setting.name}: {setting.about}.",
-        f"Profile {options.profile}, epochs: {schedule.epochs}, "
+        f"Profile {options.profile}, epochs: {', '.join(map(str, epochs))}, "
         f"seeds {', '.join(map(str, grid.seeds))}; mIoU in percent on whole validation images.",
         "Splits: " + ", ".join(f"{name} = list {setting.splits[name]}" for name in grid.splits),
     ]

@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.plan import Plan
+from csl.config import Frozen
 from results.schema import EpochMetrics, Record
 from results.store import Store
 
@@ -23,6 +25,15 @@ Draw = Callable[[Console], None]
 
 _STALE_SECONDS = 600.0
 _NAME = 8  # digits of an identity that are shown
+
+
+class _Progress(Frozen):
+    """What a worker notes after each epoch (cluster.worker)."""
+
+    launched_as: str
+    epoch: int
+    epochs: int
+    mean_iou: float | None = None
 
 
 def plan_object(plan: Plan) -> dict[str, Any]:
@@ -84,9 +95,17 @@ def status_object(store: Store) -> dict[str, Any]:
     records = store.latest()
     unfinished = []
     for progress in sorted(Path(store.location).glob("checkpoints/*/progress.json")):
-        seen = json.loads(progress.read_text())
-        idle = time.time() - progress.stat().st_mtime
-        unfinished.append({"identity": progress.parent.name, **seen, "idle_seconds": round(idle)})
+        try:
+            idle = time.time() - progress.stat().st_mtime
+            seen = _Progress.model_validate_json(progress.read_text())
+        except FileNotFoundError:
+            continue  # it has ended since the listing
+        except ValueError:
+            warnings.warn(f"{progress} is damaged and left out", stacklevel=2)
+            continue
+        unfinished.append(
+            {"identity": progress.parent.name, **seen.model_dump(), "idle_seconds": round(idle)}
+        )
     return {
         "store": store.location,
         "complete": sum(record.status == "complete" for record in records.values()),
@@ -111,7 +130,7 @@ def print_status(console: Console, seen: dict[str, Any]) -> None:
     if seen["unfinished"]:
         table = _grid("training", "epoch", "mIoU", "last heard of", "as")
         for each in seen["unfinished"]:
-            score = each.get("mean_iou")
+            score = each["mean_iou"]
             idle = each["idle_seconds"]
             table.add_row(
                 Text(each["identity"][:_NAME]),

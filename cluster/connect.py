@@ -35,7 +35,7 @@ def check_address(address: str) -> None:
         InputError: the address is malformed, or nobody answers.
     """
     host, separator, port = address.rpartition(":")
-    if not separator or not port.isdecimal() or "/" in address:
+    if not (separator and port.isascii() and port.isdecimal() and len(port) < 6) or "/" in host:
         raise InputError(
             "the address is not host:port",
             key="--address",
@@ -44,7 +44,7 @@ def check_address(address: str) -> None:
         )
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise InputError(
             f"no Ray answers at this address ({error})",
             key="--address",

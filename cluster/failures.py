@@ -8,7 +8,7 @@ from ray.exceptions import (
     OutOfMemoryError,
     RayTaskError,
 )
-from ray.train import TrainingFailedError, WorkerGroupError
+from ray.train import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 from torch import OutOfMemoryError as TorchOutOfMemoryError
 
 from csl.errors import InputError, NotANumberError
@@ -28,21 +28,34 @@ _NAMES: tuple[tuple[type[BaseException], Failure], ...] = (
 
 
 def name_failure(error: BaseException) -> Failure:
-    """The failure's name; an exception nobody knows is a crash of its worker."""
-    for cause in _causes(error):
-        for kind, name in _NAMES:
-            if isinstance(cause, kind):
-                return name
+    """The failure's name; an exception nobody knows is a crash of its worker.
+
+    Where several workers failed, the first name of the list counts: one worker's NaN brings the
+    others down with it.
+    """
+    causes = _causes(error)
+    if any(isinstance(cause, PreemptionError) or _preempted(cause) for cause in causes):
+        return Failure.PREEMPTED
+    for kind, name in _NAMES:
+        if any(isinstance(cause, kind) for cause in causes):
+            return name
     return Failure.WORKER_CRASHED
 
 
+def _preempted(error: BaseException) -> bool:
+    return isinstance(error, ActorDiedError) and error.preempted
+
+
 def _causes(error: BaseException) -> list[BaseException]:
-    """The exception and what it wraps, innermost first."""
-    inner: list[BaseException] = []
-    if isinstance(error, WorkerGroupError):
-        inner = [cause for each in error.worker_failures.values() for cause in _causes(each)]
-    elif isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
-        inner = _causes(error.cause)
-    elif isinstance(error, TrainingFailedError) and isinstance(error.__cause__, BaseException):
-        inner = _causes(error.__cause__)
-    return [*inner, error]
+    """The exception and all that it wraps."""
+    inner: list[BaseException | None] = []
+    match error:
+        case WorkerGroupError():
+            inner = list(error.worker_failures.values())
+        case ControllerError():
+            inner = [error.controller_failure]
+        case RayTaskError():
+            inner = [error.cause]
+        case TrainingFailedError():
+            inner = [error.__cause__]
+    return [error, *(cause for each in inner if each is not None for cause in _causes(each))]

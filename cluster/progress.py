@@ -71,7 +71,7 @@ class ProgressView:
     def started(self, index: int) -> None:
         self.waiting.discard(index)
         self.running.setdefault(index, _Running(self.epochs[index]))
-        self._say(index, "started")
+        self._say(index, "started", None)
 
     def reported(self, index: int, metrics: dict[str, Any]) -> None:
         run = self.running.setdefault(index, _Running(self.epochs[index]))
@@ -80,8 +80,8 @@ class ProgressView:
         run.epoch_seconds.append(metrics["seconds"])
         self.epoch_seconds.append(metrics["seconds"])
         if not self.console.is_terminal and time.monotonic() > self.last_line + _HEARTBEAT_SECONDS:
-            for each in self.running:
-                self._say(each, "running")
+            for each, run in self.running.items():
+                self._say(each, "running", run)
             self.last_line = time.monotonic()
 
     def finished(self, index: int) -> None:
@@ -92,11 +92,9 @@ class ProgressView:
         self._end(index, f"FAILED: {reason}")
 
     def _end(self, index: int, how: str) -> None:
-        run = self.running.get(index)
         self.waiting.discard(index)
-        self._say(index, how)
-        if run is not None:
-            del self.running[index]
+        run = self.running.pop(index, None)
+        self._say(index, how, run)
 
     @property
     def ended(self) -> int:
@@ -116,13 +114,11 @@ class ProgressView:
     def _usual(self) -> float | None:
         return sum(self.epoch_seconds) / len(self.epoch_seconds) if self.epoch_seconds else None
 
-    def _say(self, index: int, event: str) -> None:
+    def _say(self, index: int, event: str, run: _Running | None) -> None:
         """A lasting line; on a terminal only for ends, which the live view forgets."""
         if self.console.is_terminal and event in ("started", "running"):
             return
-        run = self.running.get(index)
-        ended = self.ended + (event not in ("started", "running"))
-        parts = [f"[{ended}/{len(self.labels)}]", self.labels[index], event]
+        parts = [f"[{self.ended}/{len(self.labels)}]", self.labels[index], event]
         if run is not None and run.epoch:
             parts.append(f"epoch {run.epoch}/{run.epochs}")
             if run.mean_iou is not None:

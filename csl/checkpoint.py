@@ -2,6 +2,7 @@
 
 import os
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,14 @@ def load(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        with zipfile.ZipFile(path) as archive:
+            torn = archive.testzip()  # torch itself does not look at the checksums
+        if torn is not None:
+            raise zipfile.BadZipFile(torn)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(type(state))
+    except Exception as error:  # zipfile and torch raise a dozen kinds for a damaged file
         warnings.warn(
             f"{path} is damaged ({type(error).__name__}): training starts over", stacklevel=2
         )

@@ -27,6 +27,7 @@ def fault(problem: str, *, key: str, value: object, remedy: str) -> PydanticCust
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+Scale = Annotated[float, Field(gt=0)]
 
 
 class Frozen(BaseModel):
@@ -46,7 +47,7 @@ class ShapesData(Frozen):
     val_images: Positive = 96
     scenes_seed: Annotated[int, Field(ge=0)] = 0
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    std: tuple[Scale, Scale, Scale] = (0.25, 0.25, 0.25)
 
 
 class VocData(Frozen):
@@ -57,9 +58,9 @@ class VocData(Frozen):
 
     dataset: Literal["voc"] = "voc"
     crop: Positive = 321
-    classes: Positive = 21
+    classes: Annotated[int, Field(ge=2, le=255)] = 21  # 255 itself is "ignore"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[Scale, Scale, Scale] = (0.229, 0.224, 0.225)
 
 
 DataConfig = Annotated[ShapesData | VocData, Field(discriminator="dataset")]
@@ -153,6 +154,14 @@ class SelectionConfig(Frozen):
     count_argmax_slot: bool = True
 
 
+class MaskingColorConfig(ColorConfig):
+    """The weaker color augmentation before masking; defaults of its own, for partial overrides."""
+
+    jitter: Probability = 0.2
+    grayscale: Probability = 0.0
+    blur: Probability = 0.5
+
+
 class MaskingConfig(Frozen):
     """Trusted mask perturbation (Sec. 3.4, Algorithm 2): reliable pixels are dropped by patches.
 
@@ -167,7 +176,7 @@ class MaskingConfig(Frozen):
     patch: Positive = 32
     theta: Probability = 0.7
     probability: Probability = 0.5
-    color: ColorConfig = ColorConfig(jitter=0.2, grayscale=0.0, blur=0.5)
+    color: MaskingColorConfig = MaskingColorConfig()
     sharing: Literal["image", "batch"] = "image"
     grid: Literal["round", "floor"] = "round"
 

@@ -10,6 +10,7 @@ from csl.augment import normalize
 from csl.config import TrainingConfig
 from csl.data.lists import Entry
 from csl.data.source import Source
+from csl.errors import NotANumberError
 from csl.losses import IGNORE
 
 
@@ -57,6 +58,9 @@ def evaluate(
         entries: what to evaluate; every entry has a mask.
         config: the training's.
         device: where the network is.
+
+    Raises:
+        NotANumberError: the network has broken down: its arg-max would still look like a score.
     """
     classes = config.data.classes
     total = torch.zeros(classes, classes, dtype=torch.int64, device=device)
@@ -66,6 +70,8 @@ def evaluate(
             device.type, torch.bfloat16, enabled=config.schedule.precision == "bf16"
         ):
             logits = network(images.to(device))
+        if not torch.isfinite(logits).all():
+            raise NotANumberError("the network's logits on a validation image hold NaN or infinity")
         total += confusion_matrix(logits.argmax(1), masks.to(device), classes)
     network.train()
     return total.cpu()

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from numpy.random import SeedSequence
 from torch import Tensor, distributed, nn
 
 from csl.batches import StepBatch
@@ -70,7 +71,7 @@ class CslStep(nn.Module):
             zero = torch.zeros(1, device=logits.device)
             return self._terms(torch.cat([supervised[None], zero, zero, zero]), counts, None, batch)
 
-        generator = torch.Generator().manual_seed(_mix(self.seed, step))
+        generator = _step_generator(self.seed, step)
         keep = self._channel_masks(batch.weak.shape[0], generator, batch.weak.device)
         labeled, unlabeled = batch.labeled_image.shape[0], batch.weak.shape[0]
         logits = self.network(torch.cat([batch.labeled_image, batch.weak]), keep)
@@ -160,9 +161,10 @@ def _partners(count: int, device: torch.device) -> Tensor:
     return (torch.arange(count, device=device) ^ 1) % count
 
 
-def _mix(seed: int, step: int) -> int:
-    """A 63-bit seed for one step: distinct for every (seed < 2^31, step < 2^32)."""
-    return (seed << 32 | step) & (2**63 - 1)
+def _step_generator(seed: int, step: int) -> torch.Generator:
+    """A generator for one step's draws. Hashed: torch's CPU generator takes 32 bits of a seed."""
+    (hashed,) = SeedSequence(seed, spawn_key=(step,)).generate_state(1)
+    return torch.Generator().manual_seed(int(hashed))
 
 
 @contextmanager

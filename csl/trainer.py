@@ -88,7 +88,7 @@ def train(
         training: what to train.
         locations: where data and weights lie.
         folder: holds ``resume.pt`` (after each epoch) and ``best.pt`` (the best epoch's network).
-        on_epoch: called on every rank after each epoch, once its checkpoint is on disk.
+        on_epoch: called on every rank after each epoch; on rank 0 its checkpoint is on disk.
         device: where to train.
         loader_workers: processes that prepare batches; the numbers do not depend on it.
 
@@ -178,6 +178,8 @@ class _Run:
         mean_losses = (losses / steps).tolist()
         if not torch.isfinite(losses).all():
             raise NotANumberError(f"the loss of epoch {self.epoch} is {mean_losses[0]}")
+        if self.world > 1:
+            self._average_running_statistics()
         evaluated = self._evaluate_if_due()
         seconds = time.perf_counter() - started
         self.seconds += seconds
@@ -201,8 +203,6 @@ class _Run:
         due = self.epoch % self.config.evaluation.every == 0
         if not due and self.epoch < self.config.schedule.epochs:
             return None
-        if self.world > 1:
-            self._average_running_statistics()
         confusion = evaluate(self.network, self.source, self.val, self.config, self.device)
         if self.world > 1:
             counts = confusion.to(self.device)
@@ -219,7 +219,7 @@ class _Run:
         return self.last
 
     def _average_running_statistics(self) -> None:
-        """Without SyncBN each rank has its own; all must evaluate (and store) one network."""
+        """Without SyncBN each rank has its own; all evaluate and store one network."""
         for buffer in self.network.buffers():
             if buffer.is_floating_point():
                 distributed.all_reduce(buffer)

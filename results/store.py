@@ -71,7 +71,7 @@ class Store:
         else:
             try:
                 self._files, self._base = fs.FileSystem.from_uri(self.location)
-            except pa.ArrowInvalid as error:
+            except (pa.ArrowInvalid, OSError) as error:
                 raise StoreError(
                     f"this is not the address of a store: {error}", self.location, _STORE_REMEDY
                 ) from error

@@ -5,7 +5,7 @@ from pathlib import Path
 import safetensors.torch
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from csl.config import NetworkConfig
 from csl.errors import InputError
@@ -34,17 +34,7 @@ def build_network(config: NetworkConfig, classes: int, weights: Path | None) -> 
     )
     if config.pretrained:
         assert weights is not None, "identify() has asked for the weights file"
-        missing = backbone.load_state_dict(_read_weights(weights), strict=False).missing_keys
-        if missing:
-            raise InputError(
-                f"{len(missing)} of the backbone's tensors are not in the weights file, "
-                f"the first is {missing[0]}",
-                file=weights,
-                key="network.backbone",
-                value=config.backbone,
-                remedy=f"give weights of timm's {config.backbone}, or set "
-                "network.pretrained=false to start from scratch",
-            )
+        _load(backbone, config.backbone, weights)
     low, high = backbone.feature_info.channels()  # type: ignore[operator, union-attr]
     return DeepLabV3Plus(
         backbone,
@@ -66,6 +56,31 @@ def check_weights(config: NetworkConfig, weights: Path | None) -> None:
         build_network(config, 2, weights)
 
 
+def _load(backbone: nn.Module, name: str, weights: Path) -> None:
+    """Fill a feature backbone from its classifier's weights: every tensor, and no others."""
+    given, wanted = _read_weights(weights), backbone.state_dict()
+    # What the classifier has beyond the features (its head) may be in the file and is not used.
+    known = timm.create_model(name, pretrained=False).state_dict().keys() | wanted.keys()
+    faults = {
+        "missing": [key for key in wanted if key not in given],
+        "unknown": [key for key in given if key not in known],
+        "of another shape": [
+            key for key in wanted if key in given and given[key].shape != wanted[key].shape
+        ],
+    }
+    found = ", ".join(f"{len(keys)} {what} ({keys[0]})" for what, keys in faults.items() if keys)
+    if found:
+        raise InputError(
+            f"the weights are not this backbone's: tensors {found}",
+            file=weights,
+            key="network.backbone",
+            value=name,
+            remedy=f"give weights of timm's {name}, or set network.pretrained=false to start "
+            "from scratch",
+        )
+    backbone.load_state_dict(given, strict=False)
+
+
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
@@ -78,7 +93,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             key="--weights",
             remedy="give a .pth state dict (tensors only) or a .safetensors file",
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise InputError(
             "the weights file is not a plain state dict",
             file=path,

@@ -43,6 +43,8 @@ set:
   schedule: {epochs: 2, steps_per_epoch: 2, precision: fp32}
 """
 
+NOWHERE = Locations()
+
 Write = Callable[[str, str], str]
 MakeGrid = Callable[..., Grid]
 
@@ -103,9 +105,7 @@ def record_of(training: Training, identity: Identity, **changes: Any) -> Record:
 def stored(store: Store) -> Callable[..., Record]:
     """Stores a record for a training of a grid."""
 
-    def write_record(
-        training: Training, locations: Locations = Locations(), **changes: Any
-    ) -> Record:
+    def write_record(training: Training, locations: Locations = NOWHERE, **changes: Any) -> Record:
         record = record_of(training, identify(training, locations), **changes)
         store.write(record)
         return record

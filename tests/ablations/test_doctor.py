@@ -31,16 +31,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
             "virtual_memory",
             lambda: SimpleNamespace(available=memory * GIBIBYTE, total=64 * GIBIBYTE),
         )
-        monkeypatch.setattr(
-            shutil, "disk_usage", lambda _: SimpleNamespace(free=disk * GIBIBYTE)
-        )
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=disk * GIBIBYTE))
 
     return set_free
 
 
-def test_a_healthy_machine_is_well(
-    store: Store, machine: Callable[[float, float], None]
-) -> None:
+def test_a_healthy_machine_is_well(store: Store, machine: Callable[[float, float], None]) -> None:
     machine(32, 100)
     checks = look(store)
     assert all(check.ok for check in checks.values())

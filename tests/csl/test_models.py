@@ -156,7 +156,7 @@ def test_missing_tensors_name_the_backbone(tmp_path: Path, published: dict[str, 
     error = refusal(tmp_path / "w.pth")
     assert (error.key, error.value) == ("network.backbone", "test_resnet")
     assert gone in error.problem
-    assert error.problem.startswith("1 of")
+    assert "1 missing" in error.problem
 
 
 def test_another_programs_prefix_is_missing_tensors(
@@ -166,11 +166,6 @@ def test_another_programs_prefix_is_missing_tensors(
     assert refusal(tmp_path / "w.pth").key == "network.backbone"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=RuntimeError,
-    reason="load_state_dict(strict=False) raises RuntimeError for other shapes",
-)
 def test_tensors_of_another_shape_name_the_backbone(
     tmp_path: Path, published: dict[str, Tensor]
 ) -> None:
@@ -178,9 +173,6 @@ def test_tensors_of_another_shape_name_the_backbone(
     assert refusal(tmp_path / "w.pth").key == "network.backbone"
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AttributeError, reason="load_state_dict takes keys for strings"
-)
 def test_keys_that_are_no_names_are_refused(tmp_path: Path, published: dict[str, Tensor]) -> None:
     torch.save({7: torch.ones(1), **published}, tmp_path / "w.pth")
     refusal(tmp_path / "w.pth")

@@ -122,23 +122,22 @@ def mean_loss(logits: Tensor, target: Tensor, weight: Tensor, valid: Tensor) -> 
     return -(picked * weight[valid]).sum() / max(int(valid.sum()), 1)
 
 
-@pytest.mark.parametrize("unlabeled", [1, 2, 3, 4])
 @pytest.mark.parametrize(
-    "sections",
+    ("unlabeled", "sections"),
     [
-        {},
-        {"selection": {"selector": "threshold", "tau": 0.2}},
-        {"selection": {"weighting": "binary"}, "loss": {"masked_weighted": False}},
-        {"loss": {"strong": 0.7, "masked": 0.3, "feature": 0.2, "divisor": 3.0}},
-        {"masking": {"enabled": False}},
+        (1, {}),
+        (2, {}),
+        (3, {}),
+        (4, {}),
+        (4, {"selection": {"selector": "threshold", "tau": 0.2}}),
+        (4, {"selection": {"weighting": "binary"}, "loss": {"masked_weighted": False}}),
+        (3, {"loss": {"strong": 0.7, "masked": 0.3, "feature": 0.2, "divisor": 3.0}}),
+        (2, {"masking": {"enabled": False}}),
     ],
-    ids=["csl", "threshold", "unweighted", "weights", "no masking"],
 )
 def test_the_loss_is_the_weighted_sum_of_its_terms(
     network: DeepLabV3Plus, sections: dict[str, Any], unlabeled: int
 ) -> None:
-    if unlabeled == 1 and sections.get("masking"):
-        pytest.skip("one image has no batch statistics at ASPP's pooled 1x1")
     asked = config(**{"schedule": {**PLAIN["schedule"], "unlabeled_batch": unlabeled}} | sections)
     batch = batch_of(asked)
     terms, calls = take(network, asked, batch)
@@ -308,14 +307,7 @@ def test_draws_depend_on_seed_and_step_alone(built: DeepLabV3Plus) -> None:
     "places",
     [
         pytest.param([(0, 0), (0, 1), (0, 7), (0, 1000)], id="steps"),
-        pytest.param(
-            [(0, 0), (1, 0), (2, 0), (2**31 - 1, 0)],
-            id="seeds",
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="torch's CPU generator has a 32-bit seed: _mix puts the training's above it",
-            ),
-        ),
+        pytest.param([(0, 0), (1, 0), (2, 0), (2**31 - 1, 0)], id="seeds"),
     ],
 )
 def test_other_seeds_and_steps_draw_otherwise(

@@ -65,7 +65,7 @@ def run_quietly(asked: Training, folder: Path) -> Outcome:
         return run(asked, folder)
 
 
-class Interrupted(Exception):
+class CutOffError(Exception):
     pass
 
 
@@ -74,9 +74,9 @@ def interrupt(asked: Training, folder: Path, after: int) -> None:
 
     def stop(report: EpochReport) -> None:
         if report.epoch == after:
-            raise Interrupted
+            raise CutOffError
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(CutOffError):
         run(asked, folder, stop)
 
 
@@ -152,7 +152,7 @@ def test_bf16_trains_and_is_deterministic_too(
 # Interruptions.
 
 
-@pytest.mark.parametrize("after", [[1], [2], [3], [1, 2], [1, 2, 3]])
+@pytest.mark.parametrize("after", [[1], [2], [3], [1, 2]])
 def test_an_interrupted_training_ends_as_an_undisturbed_one(
     undisturbed: tuple[Outcome, Path], tmp_path: Path, after: list[int]
 ) -> None:
@@ -222,12 +222,7 @@ def _flip(path: Path) -> None:
     [
         _truncate,
         _empty,
-        pytest.param(
-            _flip,
-            marks=pytest.mark.xfail(
-                strict=True, reason="torch's reader checks no CRC: a flipped bit is trained on"
-            ),
-        ),
+        pytest.param(_flip),
     ],
 )
 def test_a_damaged_checkpoint_starts_over(
@@ -254,7 +249,7 @@ def test_what_a_killed_save_left_behind_is_harmless(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", killed)
-        with pytest.raises(Interrupted):
+        with pytest.raises(CutOffError):
             run(training(), tmp_path)
     left = [file for file in tmp_path.iterdir() if file.name not in (BEST, RESUME)]
     assert left, "nothing was left behind"
@@ -265,7 +260,7 @@ def test_what_a_killed_save_left_behind_is_harmless(
 
 
 def raise_interrupted() -> None:
-    raise Interrupted
+    raise CutOffError
 
 
 def test_a_kill_between_the_two_files_is_harmless(
@@ -275,12 +270,12 @@ def test_a_kill_between_the_two_files_is_harmless(
 
     def killed(state: dict[str, Any], path: Path) -> None:
         if path.name == RESUME and state["epoch"] == 2:
-            raise Interrupted
+            raise CutOffError
         saved(state, path)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", killed)
-        with pytest.raises(Interrupted):
+        with pytest.raises(CutOffError):
             run(training(), tmp_path)
     assert_same(run_quietly(training(), tmp_path), tmp_path, *undisturbed)
 
@@ -295,7 +290,7 @@ def test_reports_come_once_their_checkpoint_is_on_disk(tmp_path: Path) -> None:
         assert (tmp_path / BEST).exists()
         reports.append(report)
 
-    assert tuple(reports) == () != run(training(), tmp_path, check).curve
+    assert run(training(), tmp_path, check).curve == tuple(reports)
     assert [report.epoch for report in reports] == [1, 2, 3]
 
 
@@ -326,7 +321,7 @@ def test_every_so_many_epochs_and_the_last_are_evaluated(
         ([0.0, 0.0, 0.0, 0.0], 1),
     ],
 )
-@pytest.mark.parametrize("interrupted", [None, 2, 3])
+@pytest.mark.parametrize("interrupted", [None, 2])
 def test_the_best_is_the_first_of_the_best(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -342,11 +337,11 @@ def test_the_best_is_the_first_of_the_best(
     def keep(report: EpochReport) -> None:
         networks[report.epoch] = load(tmp_path / RESUME)["network"]
         if report.epoch == interrupted and len(networks) == interrupted:
-            raise Interrupted
+            raise CutOffError
 
     asked = training(schedule=schedule)
     if interrupted:
-        with pytest.raises(Interrupted):
+        with pytest.raises(CutOffError):
             run(asked, tmp_path, keep)
     outcome = run(asked, tmp_path, keep)
     assert (outcome.best.epoch, outcome.best.mean_iou) == (best, max(scores))
@@ -464,13 +459,23 @@ def test_a_learning_rate_that_explodes_ends_the_training(tmp_path: Path, unlabel
         run(training(schedule=schedule), tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="what the last update broke is scored as a result")
 @pytest.mark.parametrize("unlabeled", [0, 2])
-def test_a_last_step_that_explodes_is_no_result(tmp_path: Path, unlabeled: int) -> None:
-    broken = {"lr": 1e38, "head_lr_multiplier": 1e30, "unlabeled_batch": unlabeled}
-    schedule = PLAIN["schedule"] | broken | {"epochs": 1, "steps_per_epoch": 1}
+def test_a_last_update_that_explodes_is_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unlabeled: int
+) -> None:
+    updated = torch.optim.SGD.step
+
+    def explode(optimizer: torch.optim.SGD) -> None:
+        updated(optimizer)
+        with torch.no_grad():
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.fill_(math.nan)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", explode)
+    schedule = {"unlabeled_batch": unlabeled, "epochs": 1, "steps_per_epoch": 1}
     with pytest.raises(NotANumberError):
-        run(training(schedule=schedule), tmp_path)
+        run(training(schedule=PLAIN["schedule"] | schedule), tmp_path)
 
 
 # Two ranks. Batch statistics are each rank's own on CPUs, so that only a network without them
@@ -599,10 +604,6 @@ def test_two_ranks_resume_as_one_does(two_ranks: Path) -> None:
     assert parts.resumed == 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="without SyncBN a checkpoint has rank 0's running statistics until they are averaged",
-)
 def test_two_ranks_resume_before_their_first_evaluation(two_ranks: Path) -> None:
     (whole, _), _ = ranks(two_ranks, "seldom")
     (parts, _), _ = ranks(two_ranks, "seldom-resumed")

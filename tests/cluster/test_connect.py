@@ -1,0 +1,151 @@
+"""Connections: an address is tried before anything starts, and the dead's folders are cleared."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import connect
+from csl.errors import InputError
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """A loopback port at which somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """A loopback port that is held, but at which nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+def refused(address: str) -> InputError:
+    with pytest.raises(InputError) as caught:
+        connect.check_address(address)
+    return caught.value
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_somebody_who_listens_is_enough(listening: int, host: str) -> None:
+    connect.check_address(f"{host}:{listening}")
+
+
+def test_nobody_listens(silent: int) -> None:
+    error = refused(f"127.0.0.1:{silent}")
+    assert (error.key, error.value) == ("--address", f"127.0.0.1:{silent}")
+    assert "no Ray answers" in error.problem
+    assert "ray start --head" in error.remedy
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", ":", "auto", "127.0.0.1", "127.0.0.1:", "127.0.0.1:ray", "127.0.0.1:-1", "127.0.0.1:6.5"],
+)
+def test_not_host_and_port(address: str) -> None:
+    error = refused(address)
+    assert (error.key, error.value) == ("--address", address)
+    assert "host:port" in error.problem
+
+
+@pytest.mark.parametrize("scheme", ["ray://", "http://", "/tmp/"])
+def test_a_scheme_or_path_is_not_an_address(listening: int, scheme: str) -> None:
+    assert "host:port" in refused(f"{scheme}127.0.0.1:{listening}").problem
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "head..node:6379",
+        f"{'x' * 64}.example:6379",
+        pytest.param(f"127.0.0.1:{'9' * 5000}", id="long"),
+    ],
+)
+def test_an_address_that_cannot_exist(address: str) -> None:
+    assert refused(address).key == "--address"
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def dead() -> int:
+    """The id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_only_the_deads_folders_are_removed(temporary: Path) -> None:
+    gone = temporary / f"csl-ray-{dead()}-left"
+    kept = [
+        temporary / f"csl-ray-{os.getpid()}-mine",
+        temporary / f"csl-ray-{os.getppid()}-parent",
+        temporary / "csl-ray-notes",
+        temporary / f"ray-{dead()}-foreign",
+    ]
+    for folder in (gone, *kept):
+        (folder / "session").mkdir(parents=True)
+    made = connect._temp_folder()
+    assert not gone.exists()
+    assert all((folder / "session").is_dir() for folder in kept)
+    assert made.is_dir()
+    assert made not in kept
+
+
+def test_a_folder_is_its_process_own(temporary: Path) -> None:
+    first, second = connect._temp_folder(), connect._temp_folder()
+    assert first != second
+    assert first.is_dir(), "the second call clears only what the dead left"
+    for folder in (first, second):
+        assert folder.parent == temporary
+        assert folder.name.startswith(f"csl-ray-{os.getpid()}-")
+        assert folder.stat().st_mode & 0o077 == 0, "nobody else may look into it"
+
+
+def test_a_link_of_the_dead_is_not_followed(temporary: Path) -> None:
+    treasure = temporary / "treasure"
+    treasure.mkdir()
+    (treasure / "gold").touch()
+    (temporary / f"csl-ray-{dead()}-link").symlink_to(treasure)
+    connect._temp_folder()
+    assert (treasure / "gold").exists()
+
+
+def test_logs_are_kept_and_the_rest_goes(tmp_path: Path) -> None:
+    temp, logs = tmp_path / "temp", tmp_path / "logs"
+    (temp / "session_1" / "logs").mkdir(parents=True)
+    (temp / "session_1" / "logs" / "raylet.out").write_text("said")
+    (temp / "session_1" / "sockets").mkdir()
+    (temp / "session_latest").symlink_to(temp / "session_1")
+    connect._keep_logs(temp, logs)
+    assert not temp.exists()
+    files = [path.relative_to(logs) for path in logs.rglob("*") if path.is_file()]
+    assert files == [Path("session_1/raylet.out")]
+
+
+def test_a_local_ray_has_a_token_of_its_own_and_a_joined_one_keeps_its(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environment = {"RAY_AUTH_TOKEN": "theirs", "RAY_USAGE_STATS_ENABLED": "1"}
+    monkeypatch.setattr(os, "environ", environment)
+    connect._set_environment(local=False)
+    assert environment["RAY_AUTH_TOKEN"] == "theirs"
+    assert "RAY_AUTH_MODE" not in environment
+    tokens = set()
+    for _ in range(2):
+        connect._set_environment(local=True)
+        tokens.add(environment["RAY_AUTH_TOKEN"])
+    assert len(tokens - {"theirs"}) == 2
+    assert environment["RAY_USAGE_STATS_ENABLED"] == "1", "the user's choice stays"
