@@ -63,8 +63,10 @@ def test_a_killed_driver_goes_on_and_prints_the_same_table(
     finally:
         driver.kill()
         driver.wait()
-    _, alive = psutil.wait_procs(family, timeout=60)
-    assert not alive, "Ray's processes outlived their driver"
+    # Whatever could still write goes with the driver; Ray's node agents take a minute to notice.
+    agents = [process for process in family if process.is_running() and "Agent" in process.name()]
+    _, alive = psutil.wait_procs(set(family) - set(agents), timeout=60)
+    assert not alive, "a training outlived its driver"
 
     stored = Store(store).complete_ids()
     attempts = {record.attempt for record in Store(store).records()}
@@ -91,4 +93,6 @@ def test_a_killed_driver_goes_on_and_prints_the_same_table(
         same = Store(reference).find(record.identity)
         assert (record.last, record.best) == (same.last, same.best)
     assert not list(store.glob("checkpoints/*/resume.pt"))
+    _, alive = psutil.wait_procs(agents, timeout=150)
+    assert not alive, "Ray's agents outlived their driver"
     assert {path.name for path in store.iterdir()} == {"checkpoints", "logs", "records"}

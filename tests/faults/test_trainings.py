@@ -76,16 +76,12 @@ def test_not_a_number_is_recorded_shown_and_not_repeated(
     assert plan["to_run"] == 1
 
 
-@pytest.mark.parametrize("harm", ["truncated", "empty", "foreign"])
-def test_a_damaged_checkpoint_starts_over(
-    csl: Csl, one_variant: Path, tmp_path: Path, harm: str
-) -> None:
+def test_a_damaged_checkpoint_starts_over(csl: Csl, one_variant: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     plan = json.loads(csl("plan", one_variant, *SMALL, "--store", store, "--json").stdout)
     checkpoint = store / "checkpoints" / plan["trainings"][0]["identity"] / "resume.pt"
     checkpoint.parent.mkdir(parents=True)
-    content = {"truncated": b"PK\x03\x04 torn", "empty": b"", "foreign": b"no checkpoint at all"}
-    checkpoint.write_bytes(content[harm])
+    checkpoint.write_bytes(b"PK\x03\x04 torn")
     csl("run", one_variant, *SMALL, "--store", store)
     (record,) = Store(store).records()
     assert record.status == "complete"
