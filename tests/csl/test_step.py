@@ -97,7 +97,7 @@ def take(
 ) -> tuple[StepTerms, Calls]:
     batch = batch_of(asked, step, seed) if batch is None else batch
     with watched(network) as calls:
-        terms = CslStep(network, asked, seed, rank=0, world=1)(batch, step)
+        terms = CslStep(network, asked, seed, rank=0, world=1, total_steps=2000)(batch, step)
     return terms, calls
 
 
