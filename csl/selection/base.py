@@ -57,7 +57,8 @@ class Selector(nn.Module):
         """Judge every prediction of a batch.
 
         Args:
-            logits: [B, K, H, W] of the weakly augmented images, any floating type.
+            logits: [B, K, H, W] of the weakly augmented images, any floating type; the logarithm
+                of probabilities will do.
             valid: bool [B, H, W]; padding is False and takes part in nothing.
             progress: share of the training that is over, in [0, 1].
 

@@ -517,10 +517,19 @@ def _without_batch_statistics(
     return network
 
 
-def _groups_training() -> Training:
+def _groups_training(name: str = "groups") -> Training:
     """A learning rate at which roundings stay small."""
     schedule = {"labeled_batch": 4, "unlabeled_batch": 4, "lr": 0.01}
-    return training(schedule=PLAIN["schedule"] | schedule)
+    masking = PLAIN["masking"] | {"images": "both", "shape": "block"}
+    sections: dict[str, dict[str, dict[str, Any]]] = {
+        "groups": {},
+        "state": {"selection": {"selector": "softmatch", "momentum": 0.5}, "masking": masking},
+        "scale": {
+            "selection": {"selector": "ael"},
+            "loss": {"reduction": "sum", "strong": 1e-4, "masked": 1e-4, "feature": 1e-4},
+        },
+    }
+    return training(schedule=PLAIN["schedule"] | schedule, **sections[name])
 
 
 def _batches_training(every: int) -> Training:
@@ -558,7 +567,8 @@ def _rank(rank: int, folder: Path) -> None:
     finish("seldom", _batches_training(every=3))
     finish("seldom-resumed", _batches_training(every=3), stop_after=1)
     csl.trainer.build_network = _without_batch_statistics
-    finish("groups", _groups_training())
+    for name in ("groups", "state", "scale"):
+        finish(name, _groups_training(name))
     distributed.barrier()
     distributed.destroy_process_group()
 
@@ -598,12 +608,13 @@ def test_ranks_score_every_image_once(two_ranks: Path, name: str) -> None:
     assert rows.tolist() == np.bincount(truth, minlength=8).tolist()
 
 
+@pytest.mark.parametrize("name", ["groups", "state", "scale"])
 def test_two_ranks_train_as_one_does(
-    two_ranks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_ranks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(csl.trainer, "build_network", _without_batch_statistics)
-    alone = run(_groups_training(), tmp_path)
-    (together, weights), _ = ranks(two_ranks, "groups")
+    alone = run(_groups_training(name), tmp_path)
+    (together, weights), _ = ranks(two_ranks, name)
     for one, two in zip(alone.curve, together.curve, strict=True):
         numbers = asdict(one) | {"seconds": two.seconds}
         assert asdict(two) == pytest.approx(numbers, rel=1e-3)
