@@ -12,7 +12,7 @@ from csl.errors import NotANumberError
 _BLOCK_BYTES = 1 << 20  # of logits at a time on a CPU: more leaves the cache, less is mostly calls
 _LANES = 64  # blocks are whole vectors: a remainder's scalar code rounds otherwise
 _LOG2_E = math.log2(math.e)
-_NOTHING = -80.0  # a logit this far below the second adds nothing; below -87 exp is slow
+_NOTHING = -200.0  # whose exponential is 0: instead of infinity, which times 0 is NaN
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ClassSums:
     second: Tensor
     rest: Tensor
     deviation: Tensor
-    surprise: Tensor | None
+    surprise: Tensor | None = None
 
 
 def class_sums(
@@ -59,10 +59,10 @@ def class_sums(
             for it: there ``rest`` of that pixel is NaN.
     """
     if logits.is_cuda and _has_triton():
-        from csl.selection.fused_triton import class_sums_on_gpu
+        from csl.selection.fused_triton import sums_of_classes
 
-        sums = class_sums_on_gpu(logits, count_argmax_slot=count_argmax_slot, surprise=surprise)
-        yield slice(None), slice(None), sums
+        sums = sums_of_classes(logits, count_argmax_slot=count_argmax_slot, surprise=surprise)
+        yield slice(None), slice(None), ClassSums(*sums)
         return
     batch, classes, pixels = logits.shape
     width = _block_width(classes, pixels, on_cpu=logits.device.type == "cpu")
@@ -122,9 +122,9 @@ class _Block:
         if not self.checked:
             slot.clamp_(max=others)  # where NaN equals nothing
         second = power.scatter_(0, slot, -torch.inf).amax(0)
-        power.sub_(second).clamp_(min=_NOTHING)
+        power.sub_(second)
         if self.exponent is not None:
-            self.exponent.copy_(power)
+            torch.clamp(power, min=_NOTHING, out=self.exponent)
         rest = power.mul_(_LOG2_E).exp2_().sum(0)  # exp2 is twice as fast as exp
         if poison is not None:
             rest.add_(poison)

@@ -35,6 +35,30 @@ def over_images(work: Callable[[slice], None], batch: Tensor) -> None:
             pass
 
 
+def by_images(
+    judge: Callable[[Tensor, Tensor], tuple[Tensor, ...]], logits: Tensor, valid: Tensor
+) -> tuple[Tensor, ...]:
+    """What ``judge`` says of a batch, image by image where ``over_images`` goes so.
+
+    Args:
+        judge: takes some images' logits and flags, gives tensors with as many images.
+        logits: [B, K, H, W].
+        valid: [B, H, W].
+    """
+    parts: dict[int, tuple[Tensor, ...]] = {}
+
+    def work(images: slice) -> None:
+        parts[images.start or 0] = judge(logits[images], valid[images])
+
+    if not logits.shape[0]:
+        return judge(logits, valid)
+    over_images(work, logits)
+    if len(parts) == 1:
+        return parts[0]
+    columns = zip(*(parts[start] for start in sorted(parts)), strict=True)
+    return tuple(torch.cat(column) for column in columns)
+
+
 @lru_cache(maxsize=1)
 def _pool(threads: int) -> ThreadPoolExecutor:
     started = threading.Barrier(threads + 1)

@@ -31,22 +31,26 @@ def separate(features: Tensor, valid: Tensor, *, offset: Sequence[float] | None 
     offset = [0.0] * channels if offset is None else offset
     features = features.double()
     assign = _closed_form if channels == 2 else _by_rotation
-    leading = assign(features, valid, offset)
-    trailing = valid & ~leading
+    inside = valid.double()
+    leading = assign(features, inside, offset)
+    trailing = inside - leading
     confidence = features[:, 0]  # its offset changes no comparison
     keep_leading = _mean_where(confidence, leading) >= _mean_where(confidence, trailing)
-    return torch.where(keep_leading[:, None], leading, trailing)
+    return torch.where(keep_leading[:, None], leading, trailing).bool()
 
 
-def _closed_form(features: Tensor, valid: Tensor, offset: Sequence[float]) -> Tensor:
-    """Which of the valid pixels are larger in V_1 than in V_2, for C = 2; bool [B, N].
+# Masks are float64 below, 1 or 0: vectors take no other.
+
+
+def _closed_form(features: Tensor, inside: Tensor, offset: Sequence[float]) -> Tensor:
+    """Which of the pixels inside are larger in V_1 than in V_2, for C = 2; [B, N].
 
     V = Φᵀu/σ, where (u, σ²) is the eigen-decomposition of the 2×2 matrix ΦΦᵀ.
     """
     counted = torch.empty_like(features)
     for channel in range(2):
         torch.add(features[:, channel], offset[channel], out=counted[:, channel])
-    counted.mul_(valid.double().unsqueeze(1))
+    counted.mul_(inside.unsqueeze(1))
     first, second = counted.unbind(1)
 
     # Gram matrix [[a, b], [b, c]]. Its determinant a·c - b² cancels when the features are nearly
@@ -69,23 +73,22 @@ def _closed_form(features: Tensor, valid: Tensor, offset: Sequence[float]) -> Te
     along = torch.stack([cosine, sine], dim=1) * smaller.sqrt()[:, None]
     across = torch.stack([-sine, cosine], dim=1) * larger.sqrt()[:, None]
     sides = torch.bmm(torch.stack([along, across], dim=1), counted).abs_()
-    return ((sides[:, 0] >= sides[:, 1]) | rank_one[:, None]) & valid
+    return _first_is_larger(sides[:, 0], sides[:, 1], rank_one).mul_(inside)
 
 
-def _by_rotation(features: Tensor, valid: Tensor, offset: Sequence[float]) -> Tensor:
-    """Which of the valid pixels are larger in V_1 than in V_2, for any C; bool [B, N].
+def _by_rotation(features: Tensor, inside: Tensor, offset: Sequence[float]) -> Tensor:
+    """Which of the pixels inside are larger in V_1 than in V_2, for any C; [B, N].
 
     Φ = M·Q with orthonormal rows Q, of which the first is constant: an offset enters M and not the
     pixels. V = Qᵀw for the right singular vectors w of M [C, C+1], by one-sided Jacobi rotations of
     its rows. Neither step squares the features' range: a Gram matrix would lose V_2 where its
     σ_2 / σ_1 is below 1e-8, as in overconfident images.
     """
-    weight = valid.unsqueeze(1).double()
-    count = weight.sum(-1).clamp(min=1)
-    basis = [weight[:, 0] / count.sqrt()]
-    anchor = torch.where(valid.unsqueeze(1), features, -torch.inf).amax(-1, keepdim=True)
+    count = inside.sum(-1, keepdim=True).clamp(min=1)
+    basis = [inside / count.sqrt()]
+    anchor = torch.where(inside.unsqueeze(1) > 0, features, -torch.inf).amax(-1, keepdim=True)
     anchor = anchor.nan_to_num(neginf=0)
-    rows = (features - anchor).masked_fill_(~valid.unsqueeze(1), 0)  # equal values: exactly 0
+    rows = (features - anchor).mul_(inside.unsqueeze(1))  # equal values: exactly 0
     above = torch.tensor(offset, dtype=torch.float64, device=features.device) + anchor[..., 0]
     mixed = features.new_zeros(*features.shape[:2], features.shape[1] + 1)
     mixed[..., 0] = above * count.sqrt()
@@ -105,7 +108,7 @@ def _by_rotation(features: Tensor, valid: Tensor, offset: Sequence[float]) -> Te
     orthonormal = torch.stack(basis, dim=1)
     along = torch.bmm(leading.unsqueeze(1), orthonormal)[:, 0].abs_()
     across = torch.bmm(trailing.unsqueeze(1), orthonormal)[:, 0].abs_()
-    return ((along >= across) | rank_one[:, None]) & valid
+    return _first_is_larger(along, across, rank_one).mul_(inside)
 
 
 def _top_two(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,6 +142,12 @@ def _top_two(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return unit[:, 0], unit[:, 1], rank_one
 
 
+def _first_is_larger(first: Tensor, second: Tensor, always: Tensor) -> Tensor:
+    """first >= second [B, N], or all of the images that are ``always`` [B]; 1 or 0."""
+    larger = torch.ge(first, second, out=torch.empty_like(first))
+    return torch.maximum(larger, always.double()[:, None], out=larger)
+
+
 def _dot(one: Tensor, other: Tensor) -> Tensor:
     """Σ one · other per row, [B]."""
     return torch.bmm(one.unsqueeze(1), other.unsqueeze(2))[:, 0, 0]
@@ -146,6 +155,5 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
 
 def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
     """Mean per row over the chosen entries; minus infinity where none is chosen."""
-    count = chosen.sum(1)
-    total = _dot(values, chosen.double())
+    count, total = chosen.sum(1), _dot(values, chosen)
     return torch.where(count > 0, total / count.clamp(min=1), -torch.inf)
