@@ -32,6 +32,8 @@ class _Stream(IntEnum):
     STRONG = 4
     MASKED = 5
     CUTMIX = 6
+    LABELED_MASKED = 7
+    MASKED_CUTMIX = 8
 
 
 def _generator(seed: int, stream: _Stream, *place: int) -> Generator:
@@ -48,10 +50,15 @@ class StepBatch:
         weak, strong: float32 [Bu, 3, c, c], one crop under weak and strong augmentation;
             without CutMix, which mixes predictions too.
         masked: float32 [Bu, 3, c, c], the crop that trusted masking is applied to; [0, 3, c, c]
-            while masking is disabled.
+            where unlabeled images are not masked.
         apply_mask: bool [Bu], the images to be masked. The others have the full strong color
             augmentation in ``masked``.
         cutmix: bool [Bu, c, c], the CutMix boxes.
+        masked_cutmix: bool [Bu, c, c], the CutMix boxes of ``masked``; empty ones without
+            ``masking.cutmix``.
+        labeled_masked: float32 [Bl, 3, c, c], as ``masked``, of the labeled images; [0, 3, c, c]
+            where those are not masked.
+        labeled_apply_mask: bool [Bl], as ``apply_mask``.
         valid: bool [Bu, c, c], False on padding. Padding is 0 in ``strong`` and ``masked``.
         unlabeled_truth: int64 [Bu, c, c], to score pseudo-labels with, never to train on; 255
             on padding and everywhere the dataset has none.
@@ -64,8 +71,21 @@ class StepBatch:
     masked: Tensor
     apply_mask: Tensor
     cutmix: Tensor
+    masked_cutmix: Tensor
+    labeled_masked: Tensor
+    labeled_apply_mask: Tensor
     valid: Tensor
     unlabeled_truth: Tensor
+
+
+@dataclass(frozen=True)
+class _Labeled:
+    """The views of one labeled image, and its mask."""
+
+    image: Tensor
+    mask: Tensor
+    masked: Tensor | None
+    apply_mask: bool
 
 
 @dataclass(frozen=True)
@@ -77,6 +97,7 @@ class _Unlabeled:
     masked: Tensor | None
     apply_mask: bool
     cutmix: Tensor
+    masked_cutmix: Tensor
     valid: Tensor
     truth: Tensor
 
@@ -140,13 +161,16 @@ class Batches(Dataset[StepBatch]):
         images = torch.empty(0, 3, crop, crop)
         masks = torch.empty(0, crop, crop, dtype=torch.int64)
         return StepBatch(
-            labeled_image=_stack((x for x, _ in labeled), images),
-            labeled_mask=_stack((y for _, y in labeled), masks),
+            labeled_image=_stack((each.image for each in labeled), images),
+            labeled_mask=_stack((each.mask for each in labeled), masks),
             weak=_stack((u.weak for u in unlabeled), images),
             strong=_stack((u.strong for u in unlabeled), images),
             masked=_stack((u.masked for u in unlabeled if u.masked is not None), images),
             apply_mask=torch.tensor([u.apply_mask for u in unlabeled], dtype=torch.bool),
             cutmix=_stack((u.cutmix for u in unlabeled), masks.bool()),
+            masked_cutmix=_stack((u.masked_cutmix for u in unlabeled), masks.bool()),
+            labeled_masked=_stack((x.masked for x in labeled if x.masked is not None), images),
+            labeled_apply_mask=torch.tensor([x.apply_mask for x in labeled], dtype=torch.bool),
             valid=_stack((u.valid for u in unlabeled), masks.bool()),
             unlabeled_truth=_stack((u.truth for u in unlabeled), masks),
         )
@@ -191,16 +215,21 @@ class Batches(Dataset[StepBatch]):
         for slot in self._slots(batch):
             yield slot, unlabeled[order[(at * batch + slot) % len(unlabeled)]]
 
-    def _labeled(self, entry: Entry, step: int, slot: int) -> tuple[Tensor, Tensor]:
+    def _labeled(self, entry: Entry, step: int, slot: int) -> _Labeled:
         config = self._config
-        image, mask, _ = augment.weak(
+        image, mask, inside = augment.weak(
             self._source.image(entry),
             self._source.mask(entry),
             config.augmentation,
             config.data.crop,
             _generator(self._seed, _Stream.LABELED_WEAK, step, slot),
         )
-        return self._normalize(image), augment.to_indices(mask)
+        masked, apply_mask = None, False
+        if config.masking.enabled and config.masking.images != "unlabeled":
+            valid = augment.to_indices(inside).bool()
+            rng = _generator(self._seed, _Stream.LABELED_MASKED, step, slot)
+            masked, apply_mask = self._to_be_masked(image, valid, rng)
+        return _Labeled(self._normalize(image), augment.to_indices(mask), masked, apply_mask)
 
     def _unlabeled(self, entry: Entry, step: int, slot: int) -> _Unlabeled:
         config, crop = self._config, self._config.data.crop
@@ -218,21 +247,31 @@ class Batches(Dataset[StepBatch]):
         valid = augment.to_indices(inside).bool()
         strong = augment.color(image, config.augmentation.strong, draws(_Stream.STRONG))
         masked, apply_mask = None, False
-        if config.masking.enabled:
-            rng = draws(_Stream.MASKED)
-            apply_mask = rng.uniform() < config.masking.probability
-            colors = config.masking.color if apply_mask else config.augmentation.strong
-            masked = self._normalize(augment.color(image, colors, rng)) * valid
+        if config.masking.enabled and config.masking.images != "labeled":
+            masked, apply_mask = self._to_be_masked(image, valid, draws(_Stream.MASKED))
         box = augment.cutmix_box(crop, config.augmentation.cutmix, draws(_Stream.CUTMIX))
+        mixes = config.masking.enabled and config.masking.cutmix
+        chance = config.augmentation.cutmix if mixes else 0.0
+        masked_box = augment.cutmix_box(crop, chance, draws(_Stream.MASKED_CUTMIX))
         return _Unlabeled(
             weak=self._normalize(image),
             strong=self._normalize(strong) * valid,
             masked=masked,
             apply_mask=apply_mask,
             cutmix=augment.box_mask(box, crop),
+            masked_cutmix=augment.box_mask(masked_box, crop),
             valid=valid,
             truth=augment.to_indices(truth),
         )
+
+    def _to_be_masked(
+        self, image: Image.Image, valid: Tensor, rng: Generator
+    ) -> tuple[Tensor, bool]:
+        """The view that masking is applied to, and whether it is."""
+        masking = self._config.masking
+        apply_mask = rng.uniform() < masking.probability
+        colors = masking.color if apply_mask else self._config.augmentation.strong
+        return self._normalize(augment.color(image, colors, rng)) * valid, apply_mask
 
     def _normalize(self, image: Image.Image) -> Tensor:
         return augment.normalize(image, self._config.data.mean, self._config.data.std)

@@ -134,24 +134,79 @@ class AugmentationConfig(Frozen):
         return self
 
 
-class SelectionConfig(Frozen):
-    """Which pseudo-labels are trusted, and by how much (Sec. 3.2, 3.3, Algorithm 1).
+Feature = Literal["dispersion", "margin", "entropy", "residual_entropy"]
 
-    ``selector``: ``csl`` separates per image; ``threshold`` is weight 1 where p_max >= ``tau``.
-    ``weighting`` (csl only): ``gaussian`` smooths the rest (Eq. 10), ``binary`` gives it 0.
-    ``rule``: a pixel keeps weight 1 if ``any`` (Algorithm 1, code) or ``all`` (Eq. 11) of its
-    features exceed the reliable mean. ``alpha``: Gaussian denominator on z² (Algorithm 1 is 64).
-    ``sigma``: the Gaussian's width is the reliable cluster's ``std`` (code) or its ``variance``
-    (the text). ``count_argmax_slot``: Σδ² counts the zeroed arg-max slot's μ² (code).
+
+class SelectionConfig(Frozen):
+    """Which pseudo-labels are trusted, and by how much.
+
+    ``selector``: one of csl/selection/selectors.py; ``csl`` is the paper's (Sec. 3.2, 3.3).
+    ``tau``: fixed threshold of ``threshold``, highest one of ``flexmatch``.
+    ``momentum``: of the running averages of ``flexmatch``, ``freematch``, ``softmatch``, ``daw``
+    and ``corrmatch``; None is what each of them publishes.
+
+    All others are csl's. ``features``: what Φ has besides p_max (Fig. 4a replaces, Table 13
+    appends). ``scale``: Eq. 6's coefficient on the dispersion: ``none`` (code),
+    (K-1)³ / 2(1-p)² (``paper``) or (K-1)² / 2(1-p) (``fork``). ``strategy``: the mean and
+    deviation are those of the reliable cluster (``separation``), of all valid pixels
+    (``mean_threshold``, Fig. 4a) or of each predicted class's own cluster (``class_separation``,
+    Eq. 16). ``weighting``: the rest is smoothed by a Gaussian (Eq. 10), by Euclidean distance or
+    cosine similarity (Fig. 4b), or ``binary``: 0. ``keep_reliable``: reliable pixels keep weight 1;
+    otherwise all are smoothed (Fig. 4b). ``rule``: a pixel is reliable if ``any`` (Algorithm 1,
+    code) or ``all`` (Eq. 11) of its features exceed the mean. ``alpha``: Gaussian denominator on
+    z² (Algorithm 1 is 64). ``sigma``: the Gaussian's width is the cluster's ``std`` (code) or
+    its ``variance`` (the text). ``count_argmax_slot``: Σδ² counts the zeroed arg-max slot's μ²
+    (code).
     """
 
-    selector: Literal["csl", "threshold"] = "csl"
+    selector: Literal[
+        "csl",
+        "threshold",
+        "flexmatch",
+        "freematch",
+        "softmatch",
+        "ael",
+        "daw",
+        "u2pl",
+        "corrmatch",
+        "pseudoseg",
+    ] = "csl"
     tau: Probability = 0.95
-    weighting: Literal["gaussian", "binary"] = "gaussian"
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    features: Annotated[tuple[Feature, ...], Field(min_length=1)] = ("dispersion",)
+    scale: Literal["none", "paper", "fork"] = "none"
+    strategy: Literal["separation", "mean_threshold", "class_separation"] = "separation"
+    weighting: Literal["gaussian", "euclidean", "cosine", "binary"] = "gaussian"
+    keep_reliable: bool = True
     rule: Literal["any", "all"] = "any"
     alpha: Annotated[float, Field(gt=0)] = 8.0
     sigma: Literal["std", "variance"] = "std"
     count_argmax_slot: bool = True
+
+    @model_validator(mode="after")
+    def _meaningful(self) -> Self:
+        if len(set(self.features)) < len(self.features):
+            raise fault(
+                "a feature is named twice",
+                key="features",
+                value=list(self.features),
+                remedy="name each of them once",
+            )
+        if self.scale != "none" and "dispersion" not in self.features:
+            raise fault(
+                "there is no dispersion to scale",
+                key="scale",
+                value=self.scale,
+                remedy="add dispersion to features, or set scale to none",
+            )
+        if self.weighting == "binary" and not self.keep_reliable:
+            raise fault(
+                "every weight would be 0: binary weighting keeps the reliable pixels only",
+                key="keep_reliable",
+                value=self.keep_reliable,
+                remedy="set it to true, or weighting to gaussian, euclidean or cosine",
+            )
+        return self
 
 
 class MaskingColorConfig(ColorConfig):
@@ -163,22 +218,48 @@ class MaskingColorConfig(ColorConfig):
 
 
 class MaskingConfig(Frozen):
-    """Trusted mask perturbation (Sec. 3.4, Algorithm 2): reliable pixels are dropped by patches.
+    """Trusted mask perturbation (Sec. 3.4, Algorithm 2): pixels are dropped by patches.
 
-    ``theta`` is P(a patch is masked), ``patch`` its side s in pixels, ``probability`` that an image
-    is masked at all (the code masks half; the other half gets the full strong color augmentation).
-    ``color`` is the augmentation before masking (no CutMix). ``sharing``: one mask per ``image``
-    (code) or one per ``batch`` (Algorithm 2); ``grid``: cells are ``round`` (code) or ``floor``
-    (Algorithm 2) of size / s.
+    ``images``: which are masked (Table 10); of labeled ones every pixel is reliable and the ground
+    truth is the target; ``both`` averages the two losses. ``target``: which pixels are dropped
+    (Fig. 4c). ``shape``: independent patches, or BEiT's ``block``-wise masking (Fig. 4c).
+    ``theta`` is P(a patch is masked), or the share of the patches that blocks must cover; ``patch``
+    is their side s in pixels, ``probability`` that an image is masked at all (the code masks half;
+    the other half gets the full strong color augmentation). ``color`` is the augmentation before
+    masking and ``cutmix`` whether boxes of augmentation.cutmix are mixed in (Table 11).
+    ``sharing``: one mask per ``image`` (code) or one per ``batch`` (Algorithm 2); ``grid``: cells
+    are ``round`` (code) or ``floor`` (Algorithm 2) of size / s.
     """
 
     enabled: bool = True
+    images: Literal["unlabeled", "labeled", "both"] = "unlabeled"
+    target: Literal["reliable", "unreliable", "both"] = "reliable"
+    shape: Literal["patch", "block"] = "patch"
     patch: Positive = 32
     theta: Probability = 0.7
     probability: Probability = 0.5
     color: MaskingColorConfig = MaskingColorConfig()
+    cutmix: bool = False
     sharing: Literal["image", "batch"] = "image"
     grid: Literal["round", "floor"] = "round"
+
+    @model_validator(mode="after")
+    def _meaningful(self) -> Self:
+        if self.images != "unlabeled" and self.target == "unreliable":
+            raise fault(
+                "labeled images have no unreliable pixel: nothing of them would be masked",
+                key="target",
+                value=self.target,
+                remedy="set it to reliable or both, or images to unlabeled",
+            )
+        if self.images != "unlabeled" and self.cutmix:
+            raise fault(
+                "CutMix before masking is defined for unlabeled images",
+                key="cutmix",
+                value=self.cutmix,
+                remedy="set it to false, or images to unlabeled",
+            )
+        return self
 
 
 class LossConfig(Frozen):
@@ -186,7 +267,8 @@ class LossConfig(Frozen):
 
     The paper's λ1, λ2 (Eq. 15) are twice ``strong`` and ``masked`` of the code. ``masked`` counts
     only while masking is enabled. ``feature_dropout`` is the channel dropout of L_fp (D.1).
-    ``masked_weighted``: Eq. 14 and the code weight L_m, Algorithm 2 does not.
+    ``masked_weighted``: Eq. 14 and the code weight L_m, Algorithm 2 does not. ``reduction``: L_s,
+    L_m and L_fp are means over ``valid`` pixels (code), or each image's ``sum`` (Eq. 2, 14).
     """
 
     strong: Annotated[float, Field(ge=0)] = 0.25
@@ -195,6 +277,7 @@ class LossConfig(Frozen):
     divisor: Annotated[float, Field(gt=0)] = 2.0
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     masked_weighted: bool = True
+    reduction: Literal["valid", "sum"] = "valid"
 
 
 class EvaluationConfig(Frozen):
@@ -229,6 +312,17 @@ class TrainingConfig(Frozen):
                 key="evaluation.classes",
                 value=list(named),
                 remedy=f"name classes below data.classes, {self.data.classes}, each once",
+            )
+        if (
+            self.masking.enabled
+            and self.masking.images != "unlabeled"
+            and not self.schedule.unlabeled_batch
+        ):
+            raise fault(
+                "the supervised baseline masks no images",
+                key="masking.images",
+                value=self.masking.images,
+                remedy="set masking.enabled to false, or schedule.unlabeled_batch above 0",
             )
         return self
 

@@ -23,6 +23,21 @@ def weighted_cross_entropy_sum(
     return (each if weight is None else each * weight).sum()
 
 
+def soft_cross_entropy_sum(
+    logits: Tensor, target: Tensor, weight: Tensor | None, valid: Tensor
+) -> Tensor:
+    """Σ over valid pixels of weight × -Σ_k target_k · log p_k, in float32.
+
+    Args:
+        logits: [B, K, H, W].
+        target: class probabilities, [B, K, H, W].
+        weight: [B, H, W], or None for 1 everywhere.
+        valid: bool [B, H, W].
+    """
+    each = cross_entropy(logits.float(), target.float(), reduction="none") * valid
+    return (each if weight is None else each * weight).sum()
+
+
 def weighted_cross_entropy(
     logits: Tensor, target: Tensor, weight: Tensor | None, valid: Tensor
 ) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from numpy.random import SeedSequence
@@ -10,10 +10,10 @@ from torch import Tensor, distributed, nn
 
 from csl.batches import StepBatch
 from csl.config import TrainingConfig
-from csl.losses import IGNORE, weighted_cross_entropy_sum
-from csl.masking import cutmix, draw_patches, perturb
+from csl.losses import IGNORE, soft_cross_entropy_sum, weighted_cross_entropy_sum
+from csl.masking import cutmix, draw_patches, droppable, perturb
 from csl.models import DeepLabV3Plus
-from csl.selection import Selection, select
+from csl.selection import Selection, build_selector
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class StepTerms:
     Args:
         loss: scalar; its gradient, averaged over ranks, is that of the global batch.
         losses: float64 [5]: this rank's share of total, labeled, strong, masked and feature loss.
-            Shares of all ranks add up to the mean over valid pixels of the global batch.
+            Shares of all ranks add up to the loss of the global batch.
         pseudo_labels: int64 [4]: valid pixels, reliable ones, reliable ones of known truth, and
             those of them that are correct (Fig. 6).
     """
@@ -41,13 +41,22 @@ class CslStep(nn.Module):
         config: the training.
         seed: the training's seed; draws of a step depend on it and the step alone.
         rank, world: this process's share of the global batch (contiguous blocks).
+        total_steps: of the whole training; some selectors change with its progress.
     """
 
     def __init__(
-        self, network: DeepLabV3Plus, config: TrainingConfig, seed: int, rank: int, world: int
+        self,
+        network: DeepLabV3Plus,
+        config: TrainingConfig,
+        seed: int,
+        rank: int,
+        world: int,
+        total_steps: int,
     ) -> None:
         super().__init__()
         self.network = network
+        self.selector = build_selector(config.selection, config.data.classes)
+        self.total_steps = total_steps
         self.config = config
         self.seed = seed
         self.rank = rank
@@ -65,57 +74,104 @@ class CslStep(nn.Module):
         """
         labeled_valid = batch.labeled_mask != IGNORE
         if not self.config.schedule.unlabeled_batch:
-            counts = self._global_counts(labeled_valid)
             logits = self.network(batch.labeled_image)
-            supervised = weighted_cross_entropy_sum(logits, batch.labeled_mask, None, labeled_valid)
-            zero = torch.zeros(1, device=logits.device)
-            return self._terms(torch.cat([supervised[None], zero, zero, zero]), counts, None, batch)
+            return self._terms({"labeled": _supervised(logits, batch.labeled_mask)}, None, batch)
 
         generator = _step_generator(self.seed, step)
         keep = self._channel_masks(batch.weak.shape[0], generator, batch.weak.device)
         labeled, unlabeled = batch.labeled_image.shape[0], batch.weak.shape[0]
         logits = self.network(torch.cat([batch.labeled_image, batch.weak]), keep)
         on_labeled, on_weak, on_perturbed = logits.split([labeled, unlabeled, unlabeled])
-        chosen = select(on_weak, batch.valid, self.config.selection)
+        self.selector.observe_labeled(on_labeled, batch.labeled_mask, labeled_valid)
+        chosen = self.selector(on_weak, batch.valid, step / self.total_steps)
 
-        # CutMix: pixels of the partner's strong view, its label, weight and validity.
+        # CutMix: pixels of the partner's strong view, its target, weight and validity.
         partner = _partners(unlabeled, batch.weak.device)
         strong = cutmix(batch.strong, batch.strong[partner], batch.cutmix)
-        mixed_label, mixed_weight, mixed_valid = (
-            cutmix(own, own[partner], batch.cutmix)
-            for own in (chosen.label, chosen.weight, batch.valid)
-        )
-        masking = self.config.masking
-        views = [strong]
-        if masking.enabled:
-            patches = self._patches(unlabeled, strong.shape[-1], generator).to(strong.device)
-            views.append(perturb(batch.masked, chosen.reliable, patches, batch.apply_mask))
+        views = {"strong": strong} | self._masked_views(batch, chosen, partner, generator)
         with _running_statistics_left_alone(self.network):
-            on_views = self.network(torch.cat(views)).split(unlabeled)
+            sizes = [len(view) for view in views.values()]
+            on_views = self.network(torch.cat(list(views.values()))).split(sizes)
+        seen = dict(zip(views, on_views, strict=True))
 
-        terms = [
-            weighted_cross_entropy_sum(on_labeled, batch.labeled_mask, None, labeled_valid),
-            weighted_cross_entropy_sum(on_views[0], mixed_label, mixed_weight, mixed_valid),
-            weighted_cross_entropy_sum(
-                on_views[1],
-                chosen.label,
-                chosen.weight if self.config.loss.masked_weighted else None,
-                batch.valid,
+        terms = {
+            "labeled": _supervised(on_labeled, batch.labeled_mask),
+            "strong": self._pseudo_labeled(
+                seen["strong"], *_mixed(chosen, batch.valid, partner, batch.cutmix)
+            ),
+            "feature": self._pseudo_labeled(on_perturbed, chosen, batch.valid),
+        }
+        if "masked" in seen:
+            mixed, mixed_valid = _mixed(chosen, batch.valid, partner, batch.masked_cutmix)
+            if not self.config.loss.masked_weighted:
+                mixed = replace(mixed, weight=torch.ones_like(mixed.weight), loss_scale=None)
+            terms["masked"] = self._pseudo_labeled(seen["masked"], mixed, mixed_valid)
+        if "labeled_masked" in seen:
+            terms["labeled_masked"] = _supervised(seen["labeled_masked"], batch.labeled_mask)
+        return self._terms(terms, chosen, batch)
+
+    def _masked_views(
+        self, batch: StepBatch, chosen: Selection, partner: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The masked images that the configuration asks for (Table 10), by the name of their term.
+
+        Labeled images' patches are drawn after the unlabeled ones', which are always drawn."""
+        masking = self.config.masking
+        if not masking.enabled:
+            return {}
+        device, size = batch.weak.device, batch.weak.shape[-1]
+        patches = self._patches(batch.weak.shape[0], size, generator).to(device)
+        views = {}
+        if masking.images != "labeled":
+            box = batch.masked_cutmix
+            image = cutmix(batch.masked, batch.masked[partner], box)
+            reliable = cutmix(chosen.reliable, chosen.reliable[partner], box)
+            target = droppable(reliable, masking)
+            views["masked"] = perturb(image, target, patches, batch.apply_mask)
+        if masking.images != "unlabeled":
+            patches = self._patches(batch.labeled_image.shape[0], size, generator).to(device)
+            target = droppable(torch.ones_like(patches), masking)
+            views["labeled_masked"] = perturb(
+                batch.labeled_masked, target, patches, batch.labeled_apply_mask
             )
-            if masking.enabled
-            else on_labeled.new_zeros((), dtype=torch.float32),
-            weighted_cross_entropy_sum(on_perturbed, chosen.label, chosen.weight, batch.valid),
-        ]
-        counts = self._global_counts(labeled_valid, mixed_valid, batch.valid, batch.valid)
-        return self._terms(torch.stack(terms), counts, chosen, batch)
+        return views
+
+    def _pseudo_labeled(
+        self, logits: Tensor, chosen: Selection, valid: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Loss sum of unlabeled images, and what to divide it by."""
+        if chosen.soft_target is None:
+            total = weighted_cross_entropy_sum(logits, chosen.label, chosen.weight, valid)
+        else:
+            total = soft_cross_entropy_sum(logits, chosen.soft_target, chosen.weight, valid)
+        if chosen.loss_scale is not None:
+            total = total * chosen.loss_scale.float()
+        if self.config.loss.reduction == "sum":
+            return total, torch.tensor(len(valid), device=valid.device)
+        return total, valid.sum()
 
     def _terms(
-        self, sums: Tensor, counts: Tensor, chosen: Selection | None, batch: StepBatch
+        self, terms: dict[str, tuple[Tensor, Tensor]], chosen: Selection | None, batch: StepBatch
     ) -> StepTerms:
+        sums = torch.stack([total for total, _ in terms.values()])
+        counts = torch.stack([count for _, count in terms.values()])
+        if self.world > 1:
+            distributed.all_reduce(counts)
+        means = dict(zip(terms, sums / counts.clamp(min=1), strict=True))
+        # On unlabeled images, on labeled ones, or their average (Table 10).
+        masked = [means[name] for name in ("masked", "labeled_masked") if name in means]
+        zero = sums.new_zeros(())
+        parts = torch.stack(
+            [
+                means["labeled"],
+                means.get("strong", zero),
+                torch.stack(masked).mean() if masked else zero,
+                means.get("feature", zero),
+            ]
+        )
         loss = self.config.loss
         weights = sums.new_tensor([1.0, loss.strong, loss.masked, loss.feature])
-        means = sums / counts.clamp(min=1)
-        total = (weights * means).sum() / loss.divisor
+        total = (weights * parts).sum() / loss.divisor
         seen = torch.zeros(4, dtype=torch.int64, device=sums.device)
         if chosen is not None:
             known = chosen.reliable & (batch.unlabeled_truth != IGNORE)
@@ -123,18 +179,9 @@ class CslStep(nn.Module):
             seen = torch.stack([m.sum() for m in (batch.valid, chosen.reliable, known, correct)])
         return StepTerms(
             loss=total * self.world,  # data-parallel averages gradients; the shares are to be added
-            losses=torch.cat([total[None], means]).detach().double(),
+            losses=torch.cat([total[None], parts]).detach().double(),
             pseudo_labels=seen,
         )
-
-    def _global_counts(self, *valid: Tensor) -> Tensor:
-        """Valid pixels of the labeled, strong, masked and feature terms, over all ranks."""
-        counts = torch.stack([each.sum() for each in valid])
-        if len(valid) == 1:
-            counts = counts.expand(4).clone()
-        if self.world > 1:
-            distributed.all_reduce(counts)
-        return counts
 
     def _channel_masks(
         self, own: int, generator: torch.Generator, device: torch.device
@@ -152,6 +199,30 @@ class CslStep(nn.Module):
         """Mask patches for this rank's images, drawn for the whole global batch."""
         patches = draw_patches(own * self.world, size, self.config.masking, generator)
         return patches[self.rank * own : (self.rank + 1) * own]
+
+
+def _supervised(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss sum of labeled images and their number of pixels with a class."""
+    valid = mask != IGNORE
+    return weighted_cross_entropy_sum(logits, mask, None, valid), valid.sum()
+
+
+def _mixed(
+    chosen: Selection, valid: Tensor, partner: Tensor, box: Tensor
+) -> tuple[Selection, Tensor]:
+    """The selection and the valid pixels of images whose boxes hold their partner's pixels."""
+
+    def mix(own: Tensor) -> Tensor:
+        return cutmix(own, own[partner], box)
+
+    mixed = replace(
+        chosen,
+        label=mix(chosen.label),
+        weight=mix(chosen.weight),
+        reliable=mix(chosen.reliable),
+        soft_target=None if chosen.soft_target is None else mix(chosen.soft_target),
+    )
+    return mixed, mix(valid)
 
 
 def _partners(count: int, device: torch.device) -> Tensor:

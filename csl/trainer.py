@@ -136,7 +136,16 @@ class _Run:
             self.config.network, self.config.data.classes, locations.weights
         ).to(memory_format=torch.channels_last)
         self.optimizer = _optimizer(self.network, self.config)
-        step: nn.Module = CslStep(self.network, self.config, training.seed, self.rank, self.world)
+        own_step = CslStep(
+            self.network,
+            self.config,
+            training.seed,
+            self.rank,
+            self.world,
+            self.batches.total_steps,
+        )
+        self.selector = own_step.selector
+        step: nn.Module = own_step
         if self.world > 1:
             if self.device.type == "cuda":
                 step = timm.layers.convert_sync_batchnorm(step)  # type: ignore[attr-defined, no-untyped-call]
@@ -260,6 +269,7 @@ class _Run:
         state = {
             "network": network,
             "optimizer": self.optimizer.state_dict(),
+            "selector": self.selector.state_dict(),
             "epoch": self.epoch,
             "curve": [asdict(report) for report in self.curve],
             "last": asdict(self.last) if self.last else None,
@@ -278,6 +288,7 @@ class _Run:
             return
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.selector.load_state_dict(state["selector"])
         self.epoch = state["epoch"]
         self.curve = [EpochReport(**report) for report in state["curve"]]
         self.last = Evaluated(**state["last"]) if state["last"] else None

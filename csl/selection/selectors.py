@@ -1,50 +1,33 @@
-"""Takes logits and a selection's configuration; gives pseudo-labels with weights and flags."""
+"""Takes a selection's configuration; gives its selector from the registry of all of them."""
 
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor
 
 from csl.config import SelectionConfig
-from csl.selection.features import confidence_features
-from csl.selection.separation import separate
-from csl.selection.weighting import reliable_statistics, weigh
+from csl.selection.base import Selection, Selector
+from csl.selection.csl_selector import CslSelector
+from csl.selection.thresholds import CorrMatch, Daw, FixedThreshold, FlexMatch, FreeMatch
+from csl.selection.weightings import Ael, PseudoSeg, SoftMatch, U2pl
+
+SELECTORS: dict[str, type[Selector]] = {
+    "csl": CslSelector,
+    "threshold": FixedThreshold,
+    "flexmatch": FlexMatch,
+    "freematch": FreeMatch,
+    "softmatch": SoftMatch,
+    "ael": Ael,
+    "daw": Daw,
+    "u2pl": U2pl,
+    "corrmatch": CorrMatch,
+    "pseudoseg": PseudoSeg,
+}
+"""The class behind each name of ``selection.selector``; its docstring has the equation."""
 
 
-@dataclass(frozen=True)
-class Selection:
-    """What a selector says of each pixel.
-
-    Args:
-        label: pseudo-label, int64 [B, H, W].
-        weight: its weight in the loss, float32 [B, H, W] in [0, 1]; 0 where not valid.
-        reliable: whether it may be masked (Eq. 12), bool [B, H, W].
-    """
-
-    label: Tensor
-    weight: Tensor
-    reliable: Tensor
+def build_selector(config: SelectionConfig, classes: int) -> Selector:
+    """A new selector, in training mode, at the start of its state."""
+    return SELECTORS[config.selector](config, classes)
 
 
-@torch.no_grad()
 def select(logits: Tensor, valid: Tensor, config: SelectionConfig) -> Selection:
-    """Judge every prediction of a batch, each image by itself.
-
-    ``threshold``: M = 1[p_max >= τ] (Eq. 3). ``csl``: Algorithm 1 on [p_max, v].
-
-    Args:
-        logits: [B, K, H, W] of the weakly augmented images.
-        valid: bool [B, H, W]; padding is False and takes part in nothing.
-
-    Raises:
-        NotANumberError: a logit is NaN or infinite.
-    """
-    seen = confidence_features(logits, count_argmax_slot=config.count_argmax_slot)
-    if config.selector == "threshold":
-        reliable = (seen.p_max >= config.tau) & valid
-        return Selection(seen.label, reliable.float(), reliable)
-    features = torch.stack([seen.p_max.flatten(1), seen.dispersion.flatten(1)], dim=1)
-    flat = valid.flatten(1)
-    mean, variance = reliable_statistics(features, separate(features, flat))
-    weight, reliable = weigh(features, mean, variance, flat, config)
-    return Selection(seen.label, weight.view_as(seen.p_max), reliable.view_as(valid))
+    """What a new selector says of one batch; arguments as of ``Selector.forward``."""
+    return build_selector(config, logits.shape[1])(logits, valid)  # type: ignore[no-any-return]

@@ -1,57 +1,159 @@
 """Takes each image's feature vectors; gives the cluster of reliable predictions (Sec. 3.3)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+_ROUNDING = 8 * torch.finfo(torch.float64).eps
+_SWEEPS = 12  # Jacobi converges quadratically: 5 matrices of a size up to 5 take 6 or 7
 
-def separate(features: Tensor, valid: Tensor) -> Tensor:
+
+def separate(features: Tensor, valid: Tensor, *, offset: Sequence[float] | None = None) -> Tensor:
     """Two clusters by spectral relaxation (Eq. 8, 9), of which the more confident is kept.
 
     Pixel n joins the singular vector in which it is larger: argmax over i of |V_i(n)|, where V are
-    the top two right singular vectors of the uncentred Φ [2, N]. Since V = Φᵀu/σ and (u, σ²) is
-    the eigen-decomposition of the 2×2 matrix ΦΦᵀ, no SVD and no loop over images is needed.
+    the top two right singular vectors of the uncentred Φ [C, N]. They come from C×C matrices,
+    batched: no SVD of Φ and no loop over images.
 
     Args:
-        features: Φ, [B, 2, N]; the first feature is the maximum confidence.
+        features: Φ less ``offset``, [B, C, N], C >= 2; the first is the maximum confidence.
         valid: which pixels count, bool [B, N].
+        offset: what to add to each feature, [C]; zeros by default. p_max given less 1 keeps what
+            float64 would round away beside 1.
 
     Returns:
         bool [B, N], True in the reliable cluster; invalid pixels are False. An image whose Φ has
         rank one is a single cluster.
     """
-    assert features.shape[1] == 2, "the closed form is that of a 2×2 Gram matrix"
-    features = features.double() * valid.unsqueeze(1)
-    first, second = features.unbind(1)
+    channels = features.shape[1]
+    assert channels >= 2, "one feature has one cluster"
+    offset = [0.0] * channels if offset is None else offset
+    features = features.double()
+    assign = _closed_form if channels == 2 else _by_rotation
+    inside = valid.double()
+    leading = assign(features, inside, offset)
+    trailing = inside - leading
+    confidence = features[:, 0]  # its offset changes no comparison
+    keep_leading = _mean_where(confidence, leading) >= _mean_where(confidence, trailing)
+    return torch.where(keep_leading[:, None], leading, trailing).bool()
+
+
+# Masks are float64 below, 1 or 0: vectors take no other.
+
+
+def _closed_form(features: Tensor, inside: Tensor, offset: Sequence[float]) -> Tensor:
+    """Which of the pixels inside are larger in V_1 than in V_2, for C = 2; [B, N].
+
+    V = Φᵀu/σ, where (u, σ²) is the eigen-decomposition of the 2×2 matrix ΦΦᵀ.
+    """
+    counted = torch.empty_like(features)
+    for channel in range(2):
+        torch.add(features[:, channel], offset[channel], out=counted[:, channel])
+    counted.mul_(inside.unsqueeze(1))
+    first, second = counted.unbind(1)
 
     # Gram matrix [[a, b], [b, c]]. Its determinant a·c - b² cancels when the features are nearly
     # collinear, which they are; a·Σ(second - (b/a)·first)² is the same number without it.
-    a = first.square().sum(1)
-    b = (first * second).sum(1)
-    c = second.square().sum(1)
+    a, b, c = _dot(first, first), _dot(first, second), _dot(second, second)
     slope = torch.where(a > 0, b / a, 0)
-    off_line = (second - slope[:, None] * first).square().sum(1)
+    line = torch.addcmul(second, first, slope[:, None], value=-1)
+    off_line = _dot(line, line)
     determinant = a * off_line
-    rank_one = off_line <= (8 * torch.finfo(torch.float64).eps) ** 2 * c  # rounding, not spread
+    rank_one = off_line <= _ROUNDING**2 * c  # rounding, not spread
 
     half_difference = (a - c) / 2
     larger = (a + c) / 2 + torch.hypot(half_difference, b)
     smaller = torch.where(larger > 0, determinant / larger, 0)
     # Angle of the leading eigenvector: tan 2φ = 2b / (a - c).
     angle = torch.atan2(b, half_difference) / 2
-    cosine, sine = angle.cos()[:, None], angle.sin()[:, None]
+    cosine, sine = angle.cos(), angle.sin()
 
     # |V_1| >= |V_2| without dividing by σ_2, which may be 0.
-    along = (cosine * first + sine * second).abs() * smaller.sqrt()[:, None]
-    across = (cosine * second - sine * first).abs() * larger.sqrt()[:, None]
-    leading = valid & ((along >= across) | rank_one[:, None])
-    trailing = valid & ~leading
+    along = torch.stack([cosine, sine], dim=1) * smaller.sqrt()[:, None]
+    across = torch.stack([-sine, cosine], dim=1) * larger.sqrt()[:, None]
+    sides = torch.bmm(torch.stack([along, across], dim=1), counted).abs_()
+    return _first_is_larger(sides[:, 0], sides[:, 1], rank_one).mul_(inside)
 
-    keep_leading = _mean_where(first, leading) >= _mean_where(first, trailing)
-    return torch.where(keep_leading[:, None], leading, trailing)
+
+def _by_rotation(features: Tensor, inside: Tensor, offset: Sequence[float]) -> Tensor:
+    """Which of the pixels inside are larger in V_1 than in V_2, for any C; [B, N].
+
+    Φ = M·Q with orthonormal rows Q, of which the first is constant: an offset enters M and not the
+    pixels. V = Qᵀw for the right singular vectors w of M [C, C+1], by one-sided Jacobi rotations of
+    its rows. Neither step squares the features' range: a Gram matrix would lose V_2 where its
+    σ_2 / σ_1 is below 1e-8, as in overconfident images.
+    """
+    count = inside.sum(-1, keepdim=True).clamp(min=1)
+    basis = [inside / count.sqrt()]
+    anchor = torch.where(inside.unsqueeze(1) > 0, features, -torch.inf).amax(-1, keepdim=True)
+    anchor = anchor.nan_to_num(neginf=0)
+    rows = (features - anchor).mul_(inside.unsqueeze(1))  # equal values: exactly 0
+    above = torch.tensor(offset, dtype=torch.float64, device=features.device) + anchor[..., 0]
+    mixed = features.new_zeros(*features.shape[:2], features.shape[1] + 1)
+    mixed[..., 0] = above * count.sqrt()
+    for channel, row in enumerate(rows.unbind(1)):
+        size = _dot(row, row).sqrt()
+        for _ in range(2):  # once more: the first pass leaves rounding along the basis
+            for column, vector in enumerate(basis):
+                along = _dot(row, vector)
+                mixed[:, channel, column] += along
+                row = torch.addcmul(row, vector, along[:, None], value=-1)
+        rest = _dot(row, row).sqrt()
+        rest = torch.where(rest <= _ROUNDING * size, 0, rest)
+        mixed[:, channel, len(basis)] = rest
+        basis.append(row * torch.where(rest > 0, 1 / rest, 0)[:, None])
+
+    leading, trailing, rank_one = _top_two(mixed)
+    orthonormal = torch.stack(basis, dim=1)
+    along = torch.bmm(leading.unsqueeze(1), orthonormal)[:, 0].abs_()
+    across = torch.bmm(trailing.unsqueeze(1), orthonormal)[:, 0].abs_()
+    return _first_is_larger(along, across, rank_one).mul_(inside)
+
+
+def _top_two(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """First two right singular vectors [B, C+1] of rows [B, C, C+1], and whether the rank is one.
+
+    One-sided Jacobi: pairs of rows are rotated until they are orthogonal; rows of very different
+    size keep their relative accuracy, which is what bidiagonalization loses.
+    """
+    first = rows[:, :1]
+    slope = (rows * first).sum(-1, keepdim=True) / first.square().sum(-1, keepdim=True).clamp(
+        min=torch.finfo(torch.float64).tiny
+    )
+    off_line = (rows - slope * first).norm(dim=-1)
+    rank_one = (off_line <= _ROUNDING * rows.norm(dim=-1)).all(-1)
+    rows = rows.clone()
+    channels = rows.shape[1]
+    for _ in range(_SWEEPS):
+        for i in range(channels - 1):
+            for j in range(i + 1, channels):
+                one, other = rows[:, i].clone(), rows[:, j].clone()
+                a, b, c = _dot(one, one), _dot(one, other), _dot(other, other)
+                angle = (torch.atan2(2 * b, a - c) / 2)[:, None]
+                cosine, sine = angle.cos(), angle.sin()
+                rows[:, i] = cosine * one + sine * other
+                rows[:, j] = cosine * other - sine * one
+    sizes = rows.norm(dim=-1)
+    order = sizes.argsort(dim=-1, descending=True)[:, :2]
+    chosen = rows.gather(1, order.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
+    size = sizes.gather(1, order).unsqueeze(-1)
+    unit = torch.where(size > 0, chosen / size, 0)
+    return unit[:, 0], unit[:, 1], rank_one
+
+
+def _first_is_larger(first: Tensor, second: Tensor, always: Tensor) -> Tensor:
+    """first >= second [B, N], or all of the images that are ``always`` [B]; 1 or 0."""
+    larger = torch.ge(first, second, out=torch.empty_like(first))
+    return torch.maximum(larger, always.double()[:, None], out=larger)
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    """Σ one · other per row, [B]."""
+    return torch.bmm(one.unsqueeze(1), other.unsqueeze(2))[:, 0, 0]
 
 
 def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
     """Mean per row over the chosen entries; minus infinity where none is chosen."""
-    count = chosen.sum(1)
-    total = (values * chosen).sum(1)
+    count, total = chosen.sum(1), _dot(values, chosen)
     return torch.where(count > 0, total / count.clamp(min=1), -torch.inf)

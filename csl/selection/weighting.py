@@ -1,32 +1,34 @@
 """Takes features and the reliable cluster; gives weights and reliable flags (Eq. 10, 11)."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from csl.config import SelectionConfig
 
 _VARIANCE_FLOOR = 1e-8  # the published code's, so that a constant cluster does not divide by 0
+_EXPONENT_OF_0 = -200.0  # whose exponential is 0 in float32, but no slow underflow in float64
 
 
 def reliable_statistics(features: Tensor, cluster: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and unbiased variance of each feature over the reliable cluster.
 
     Args:
-        features: [B, C, N].
+        features: [B, C, N]; less a constant, the mean is less it as well.
         cluster: bool [B, N].
 
     Returns:
         (mean, variance), each float64 [B, C]; 0 without a pixel, variance 0 with only one.
     """
-    chosen = cluster.unsqueeze(1)
-    count = chosen.sum(-1)
-    values = features.double()
+    values, member = features.double(), cluster.double().unsqueeze(2)
+    count = cluster.sum(1, keepdim=True)
     # From the largest down: the mean of equal values is then that value, not a rounding below it.
-    top = torch.where(chosen, values, -torch.inf).amax(-1).nan_to_num(neginf=0)
-    below = torch.where(chosen, values - top.unsqueeze(-1), 0)
-    mean = top + below.sum(-1) / count.clamp(min=1)
-    deviation = torch.where(chosen, values - mean.unsqueeze(-1), 0)
-    return mean, deviation.square().sum(-1) / (count - 1).clamp(min=1)
+    top = torch.where(cluster.unsqueeze(1), values, -torch.inf).amax(-1).nan_to_num(neginf=0)
+    deviation = values - top.unsqueeze(-1)
+    lower = torch.bmm(deviation, member).squeeze(2) / count.clamp(min=1)
+    deviation.sub_(lower.unsqueeze(-1)).square_()
+    return top + lower, torch.bmm(deviation, member).squeeze(2) / (count - 1).clamp(min=1)
 
 
 def weigh(
@@ -35,7 +37,7 @@ def weigh(
     """Weight 1 for reliable pixels; for the rest the Gaussian of Eq. 10, or 0 (``binary``).
 
     Args:
-        features: [B, C, N], oriented "larger = more reliable".
+        features: [B, C, N], oriented "larger = more reliable"; less a constant, ``mean`` as well.
         mean, variance: of the reliable cluster, [B, C].
         valid: bool [B, N]; other pixels get weight 0.
 
@@ -43,12 +45,15 @@ def weigh(
         (weight float32 [B, N] in [0, 1], reliable bool [B, N]).
     """
     difference = features.double() - mean.unsqueeze(-1)
-    above = difference > 0
-    reliable = valid & (above.any(1) if config.rule == "any" else above.all(1))
+    decisive = difference.amax(1) if config.rule == "any" else difference.amin(1)
+    reliable = (decisive > 0) & valid
     if config.weighting == "binary":
         return reliable.float(), reliable
-    width = variance.unsqueeze(-1) + _VARIANCE_FLOOR
+    width = variance + _VARIANCE_FLOOR
     if config.sigma == "variance":
         width = width.square()
-    smooth = torch.exp(-(difference.square() / (config.alpha * width)).sum(1)).float()
-    return torch.where(reliable, 1.0, smooth) * valid, reliable
+    factor = -math.log2(math.e) / (config.alpha * width)  # for exp2: faster than exp
+    exponent = torch.bmm(factor.unsqueeze(1), difference.square_()).squeeze(1)
+    weight = exponent.clamp_(min=_EXPONENT_OF_0).exp2_().float()
+    # In floats: vectors take no masks. A weight is at most 1, and stays NaN if it is.
+    return torch.maximum(weight, reliable.float(), out=weight).mul_(valid.float()), reliable

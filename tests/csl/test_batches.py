@@ -84,10 +84,13 @@ def test_shapes_and_types() -> None:
     assert found == {
         "labeled_image": ((3, 3, 32, 32), torch.float32),
         "labeled_mask": ((3, 32, 32), torch.int64),
+        "labeled_masked": ((0, 3, 32, 32), torch.float32),
+        "labeled_apply_mask": ((3,), torch.bool),
         "weak": (image, torch.float32),
         "strong": (image, torch.float32),
         "masked": (image, torch.float32),
         "apply_mask": ((4,), torch.bool),
+        "masked_cutmix": (plane, torch.bool),
         "cutmix": (plane, torch.bool),
         "valid": (plane, torch.bool),
         "unlabeled_truth": (plane, torch.int64),
@@ -211,6 +214,7 @@ def test_a_short_unlabeled_list_fills_its_batch() -> None:
 def test_supervised_batches_have_no_unlabeled_images() -> None:
     batch = tensors(build(config(unlabeled_batch=0))[0])
     assert len(batch.pop("labeled_image")) == len(batch.pop("labeled_mask")) == 3
+    assert not batch.pop("labeled_apply_mask").any()
     assert all(len(tensor) == 0 for tensor in batch.values())
 
 
@@ -260,3 +264,83 @@ def test_masks_of_unlabeled_images_are_never_asked_for() -> None:
     without = SplitLists(lists.labeled, bare, lists.val, lists.content_hash, lists.fingerprint)
     source = open_source(DATA, Locations())
     assert same(Batches(config(), lists, source, 0)[0], Batches(config(), without, source, 0)[0])
+
+
+# Masking of labeled images, and CutMix before masking (Tables 10 and 11).
+
+
+def masking(**options: object) -> TrainingConfig:
+    return config(MaskingConfig.model_validate(options))
+
+
+def test_labeled_images_to_be_masked() -> None:
+    """Both: nothing else changes; labeled: the unlabeled view is left out."""
+    usual = tensors(build(masking(probability=1.0))[2])
+    both = tensors(build(masking(probability=1.0, images="both"))[2])
+    labeled = tensors(build(masking(probability=1.0, images="labeled"))[2])
+    for view in (both, labeled):
+        assert view["labeled_masked"].shape == (3, 3, 32, 32)
+        assert view["labeled_apply_mask"].all()
+    assert torch.equal(both.pop("labeled_masked"), labeled.pop("labeled_masked"))
+    assert torch.equal(both.pop("labeled_apply_mask"), labeled.pop("labeled_apply_mask"))
+    assert labeled.pop("masked").shape == (0, 3, 32, 32)
+    assert not labeled.pop("apply_mask").any()
+    assert all(torch.equal(both[name], usual[name]) for name in both)
+    assert all(torch.equal(labeled[name], usual[name]) for name in labeled)
+
+
+def test_labeled_views_have_the_masking_color_and_zero_padding() -> None:
+    plain = {"jitter": 0.0, "grayscale": 0.0, "blur": 0.0}
+    batches = build(masking(color=plain, images="labeled"))
+    drawn = []
+    for step in range(12):
+        batch = batches[step]
+        content = (batch.labeled_mask != 255).unsqueeze(1)  # shapes' only 255 is padding
+        padding = batch.labeled_masked.masked_select(~content.expand_as(batch.labeled_masked))
+        assert not padding.any()
+        same_image = (batch.labeled_masked == batch.labeled_image * content).flatten(1).all(1)
+        assert same_image[batch.labeled_apply_mask].all()
+        drawn += list(zip(batch.labeled_apply_mask.tolist(), same_image.tolist(), strict=True))
+    assert any(applied for applied, _ in drawn)
+    # The others have strong colors, which leave an image alone with probability .2 * .8 * .5.
+    assert sum(not applied and not unchanged for applied, unchanged in drawn) > 8
+
+
+@pytest.mark.parametrize("row", ["weak", "weak & strong", "w/o CutMix", "w/o grayscale", "default"])
+def test_the_augmentations_of_table_11(row: str) -> None:
+    nothing, strong = (0.0, 0.0, 0.0), (0.8, 0.2, 0.5)
+    jitter, grayscale, blur = nothing if row == "weak" else strong
+    if row in ("w/o grayscale", "default"):
+        grayscale = 0.0
+    cutmix = row in ("weak & strong", "w/o grayscale")
+    batches = build(
+        masking(
+            color={"jitter": jitter, "grayscale": grayscale, "blur": blur},
+            cutmix=cutmix,
+            probability=1.0,
+        )
+    )
+    boxes = gray = unchanged = images = 0
+    for step in range(12):
+        batch = batches[step]
+        usual = build(masking(probability=1.0))[step]
+        assert torch.equal(batch.strong, usual.strong)
+        assert torch.equal(batch.cutmix, usual.cutmix)
+        boxes += int(batch.masked_cutmix.any(2).any(1).sum())
+        weak = batch.weak * batch.valid.unsqueeze(1)
+        unchanged += int((batch.masked == weak).flatten(1).all(1).sum())
+        gray += int((batch.masked[:, 0] == batch.masked[:, 1]).flatten(1).all(1).sum())
+        images += len(batch.weak)
+        if cutmix:
+            assert not torch.equal(batch.masked_cutmix, batch.cutmix)
+    assert (boxes > 0) == cutmix
+    assert (unchanged == images) == (row == "weak")
+    assert (gray > 0) == (grayscale > 0)
+
+
+def test_ranks_share_the_masked_labeled_images() -> None:
+    training = config(MaskingConfig(images="both"), labeled_batch=4)
+    whole = tensors(build(training)[1])
+    parts = [tensors(build(training, rank=rank, world_size=2)[1]) for rank in (0, 1)]
+    for name, tensor in whole.items():
+        assert torch.equal(torch.cat([part[name] for part in parts]), tensor), name

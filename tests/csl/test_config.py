@@ -90,7 +90,12 @@ def test_a_datasets_keys_are_its_own() -> None:
         ("augmentation.strong", None),
         ("selection.tau", 1.01),
         ("selection.alpha", 0),
+        ("selection.momentum", 1.0),
+        ("selection.features", []),
+        ("selection.features", ["p_max"]),
+        ("selection.selector", "fixmatch"),
         ("masking.patch", 0),
+        ("masking.images", "all"),
         ("masking.theta", 2),
         ("loss.feature_dropout", 1),
         ("loss.divisor", 0),
@@ -167,6 +172,13 @@ def test_scored_classes_are_classes_of_the_data_each_once(classes: list[int], da
     assert error["ctx"]["key"] == "evaluation.classes"
     assert error["ctx"]["value"] == classes
     assert "data.classes, 3" in error["ctx"]["remedy"] or dataset == "shapes"
+
+
+def test_the_supervised_baseline_masks_no_labeled_images() -> None:
+    both = {"masking.images": "both", "schedule.unlabeled_batch": 0}
+    assert "supervised baseline masks no images" in refusal(both)
+    resolve(both | {"masking.enabled": False})
+    resolve(both | {"masking.images": "unlabeled"})
 
 
 def leaves(model: BaseModel, above: str = "") -> Iterator[str]:

@@ -131,14 +131,15 @@ def alternatives(value: Any) -> Iterator[Any]:
             for other in alternatives(element):
                 yield [*value[:at], other, *value[at + 1 :]]
     elif value is None:
-        yield from (1, [1])
+        yield from (1, 0.5, [1])
     else:
         yield from LITERALS
 
 
 LITERALS = (
     "tf_efficientnet_lite0", "test_resnet", "fp32", "bf16", "csl", "threshold", "gaussian",
-    "binary", "any", "all", "std", "variance", "image", "batch", "round", "floor",
+    "binary", "any", "all", "std", "variance", "image", "batch", "round", "floor", "paper",
+    "mean_threshold", "margin", "labeled", "unreliable", "block", "sum",
 )  # fmt: skip
 
 

@@ -6,7 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csl.losses import poly_learning_rate, weighted_cross_entropy
+from csl.losses import (
+    poly_learning_rate,
+    soft_cross_entropy_sum,
+    weighted_cross_entropy,
+    weighted_cross_entropy_sum,
+)
 from tests.reference import algorithms as reference
 
 STEADY = settings(max_examples=25, deadline=None, derandomize=True, database=None)
@@ -144,3 +149,25 @@ def test_learning_rate_decays_from_base_to_zero(
         assert second == pytest.approx(base * np.exp(power * np.log(share)), rel=1e-9)
     if power > 0:
         assert poly_learning_rate(base, total, total, power) == 0
+
+
+@given(seeds, st.booleans())
+@STEADY
+def test_soft_targets_are_mixtures_of_hard_ones(seed: int, weighted: bool) -> None:
+    """Cross-entropy is linear in its target; invalid pixels count nothing, whatever they hold."""
+    rng = np.random.default_rng(seed)
+    logits = torch.from_numpy(rng.normal(0, 2, (2, 4, 3, 3))).float()
+    target = torch.from_numpy(rng.dirichlet([1] * 4, (2, 3, 3))).movedim(-1, 1).float()
+    weight = torch.from_numpy(rng.random((2, 3, 3))).float() if weighted else None
+    valid = torch.from_numpy(rng.random((2, 3, 3)) < 0.7)
+    expected = sum(
+        weighted_cross_entropy_sum(
+            logits,
+            torch.full((2, 3, 3), k),
+            target[:, k] * (1 if weight is None else weight),
+            valid,
+        )
+        for k in range(4)
+    )
+    found = soft_cross_entropy_sum(logits, target, weight, valid)
+    assert found.item() == pytest.approx(float(expected), rel=1e-5, abs=1e-6)

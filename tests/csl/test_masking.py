@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.stats import binom
 from torch import Tensor
 
 from csl.config import MaskingConfig
-from csl.masking import cutmix, draw_patches, perturb
+from csl.masking import cutmix, draw_patches, droppable, perturb
 from tests.reference import algorithms as reference
 
 STEADY = settings(max_examples=25, deadline=None, derandomize=True, database=None)
@@ -192,3 +193,92 @@ def test_cutmix_agrees_with_loops(seed: int) -> None:
         np.testing.assert_array_equal(given_own.numpy(), own)
         np.testing.assert_array_equal(given_partner.numpy(), partner)
         np.testing.assert_array_equal(found[2].numpy(), own[2])
+
+
+# Block-wise masking (BEiT).
+
+
+def blocks(count: int, side: int, theta: float, seed: int = 0, **options: Any) -> Tensor:
+    """bool [count, side, side], one cell per pixel."""
+    config = MaskingConfig(patch=1, theta=theta, shape="block", **options)
+    return draw_patches(count, side, config, generator(seed))
+
+
+@pytest.mark.parametrize("side", [1, 2, 5, 10, 14, 40])
+@pytest.mark.parametrize("theta", [0.0, 0.1, 0.4, 0.7, 0.9, 1.0])
+def test_blocks_cover_theta_of_the_cells(side: int, theta: float) -> None:
+    """The last block may go beyond by its own least size, 16 of 14 x 14 patches, and rounding."""
+    covered = blocks(12, side, theta, seed=side).float().mean((1, 2))
+    assert (covered >= theta - 1e-6).all()
+    least = max(1.0, 16 / 14**2 * side**2)
+    longest = (least / 0.3) ** 0.5 + 1
+    assert (covered <= theta + (least + 2 * longest) / side**2).all() or theta > 0.9
+    if theta in (0.0, 1.0):
+        assert (covered == theta).all()
+
+
+def test_a_block_is_a_rectangle_of_the_allowed_aspect() -> None:
+    """θ so small that the first block covers it."""
+    aspects = []
+    for mask in blocks(300, 28, 0.01):
+        rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
+        height = int(rows.max() - rows.min()) + 1
+        width = int(columns.max() - columns.min()) + 1
+        assert mask.sum() == height * width  # one block, without holes
+        assert abs(height * width - 64) <= height + width  # 16 of 196, of 784
+        aspects.append(height / width)
+    assert 0.25 < min(aspects) < 0.45
+    assert 2.2 < max(aspects) < 4
+    taller = sum(aspect > 1 for aspect in aspects)
+    assert_plausible(taller, sum(aspect != 1 for aspect in aspects), 0.5)
+
+
+def test_blocks_hang_together_more_than_patches() -> None:
+    """Neighboring cells agree more often than independent ones of the same share do."""
+    masks = blocks(100, 14, 0.4)
+    share = masks.float().mean().item()
+    agree = (masks[:, :, 1:] == masks[:, :, :-1]).float().mean().item()
+    assert agree > share**2 + (1 - share) ** 2 + 0.2
+
+
+def test_blocks_reach_every_cell() -> None:
+    hits = blocks(400, 10, 0.7).float().mean(0)
+    assert hits.min() > 0.1  # corners least, as in BEiT
+
+
+def test_blocks_are_drawn_per_image_or_batch_by_the_generator_alone() -> None:
+    own = blocks(6, 14, 0.4)
+    assert torch.equal(own, blocks(6, 14, 0.4))
+    assert len({mask.numpy().tobytes() for mask in own}) == 6
+    assert not torch.equal(own, blocks(6, 14, 0.4, seed=1))
+    shared = blocks(6, 14, 0.4, sharing="batch")
+    assert (shared == shared[0]).all()
+
+
+def test_blocks_are_cells_of_the_grid() -> None:
+    config = MaskingConfig(patch=32, theta=0.5, shape="block")
+    patches = draw_patches(3, 321, config, generator(4))
+    for mask, cells in zip(patches, cells_of(patches, 10), strict=True):
+        np.testing.assert_array_equal(mask.numpy(), reference.spread_cells(cells.numpy(), 321))
+
+
+def test_targets() -> None:
+    reliable = torch.tensor([[[True, False], [False, True]]])
+    assert torch.equal(droppable(reliable, MaskingConfig()), reliable)
+    assert torch.equal(droppable(reliable, MaskingConfig(target="unreliable")), ~reliable)
+    assert droppable(reliable, MaskingConfig(target="both")).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"images": "labeled", "target": "unreliable"}, "target"),
+        ({"images": "both", "target": "unreliable"}, "target"),
+        ({"images": "labeled", "cutmix": True}, "cutmix"),
+    ],
+)
+def test_masking_that_means_nothing_is_refused(options: dict[str, Any], key: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        MaskingConfig(**options)
+    (error,) = refused.value.errors()
+    assert error["ctx"]["key"] == key

@@ -593,17 +593,16 @@ class TestSelect:
 
     @staticmethod
     def check_from_own_features(logits: Tensor, valid: Tensor, config: SelectionConfig) -> None:
-        """Everything after the features, exactly: Φ in float32 is taken as given.
+        """Everything after the features, exactly: Φ is taken as given, p_max less 1.
 
-        For images where float32 confidences all but coincide, so that logits decide by less than
-        a rounding error.
+        For images where confidences all but coincide, so that logits decide by less than a
+        rounding error.
         """
         found = select(logits, valid, config)
         seen = confidence_features(logits, count_argmax_slot=config.count_argmax_slot)
-        features = flat_features(seen)
         for b in range(logits.shape[0]):
-            given_features, usable = double(features[b]), valid[b].numpy().ravel()
-            cluster = reference.separate(given_features, usable, digits=160)
+            given_features, usable = double(seen.columns[b]), valid[b].numpy().ravel()
+            cluster = reference.separate(given_features, usable, digits=160, offset=seen.offset)
             mean, variance = reference.statistics(given_features, cluster.reliable)
             weight, reliable = reference.weigh(
                 given_features, mean, variance, usable, switches_of(config)

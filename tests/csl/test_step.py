@@ -17,7 +17,7 @@ from csl.data.source import open_source
 from csl.errors import NotANumberError
 from csl.identity import Locations
 from csl.models import DeepLabV3Plus, build_network
-from csl.selection import select
+from csl.selection import SELECTORS, build_selector, select
 from csl.step import CslStep, StepTerms
 
 PLAIN: dict[str, dict[str, Any]] = {
@@ -97,7 +97,7 @@ def take(
 ) -> tuple[StepTerms, Calls]:
     batch = batch_of(asked, step, seed) if batch is None else batch
     with watched(network) as calls:
-        terms = CslStep(network, asked, seed, rank=0, world=1)(batch, step)
+        terms = CslStep(network, asked, seed, rank=0, world=1, total_steps=2000)(batch, step)
     return terms, calls
 
 
@@ -390,3 +390,165 @@ def test_logits_that_are_no_numbers_stop_the_training(
         network.classifier.bias[2] = float("nan")
     with pytest.raises(NotANumberError):
         take(network, config(selection={"selector": selector}))
+
+
+# Other selectors, masks and losses.
+
+
+@pytest.mark.parametrize("selector", sorted(SELECTORS))
+def test_every_selector_trains(network: DeepLabV3Plus, selector: str) -> None:
+    """Its labels, weights, soft targets and scale are what the losses have."""
+    asked = config(selection={"selector": selector, "tau": 0.2}, masking=PLAIN["masking"])
+    batch = batch_of(asked)
+    terms, calls = take(network, asked, batch, step=500)
+    _, logits = calls[0]
+    on_labeled, on_weak, on_perturbed = logits.split([2, 4, 4])
+    judge = build_selector(asked.selection, 8)
+    judge.observe_labeled(on_labeled, batch.labeled_mask, batch.labeled_mask < 255)
+    chosen = judge(on_weak, batch.valid, 500 / 2000)
+
+    target = torch.nn.functional.one_hot(chosen.label, 8).movedim(-1, 1).float()
+    if chosen.soft_target is not None:
+        target = chosen.soft_target
+    scale = 1.0 if chosen.loss_scale is None else float(chosen.loss_scale)
+    weight = chosen.weight * batch.valid * scale
+
+    def loss(logits: Tensor, target: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
+        return (-(target * logits.log_softmax(1)).sum(1) * weight).sum() / valid.sum()
+
+    on_strong, on_masked = calls[1][1].split(4)
+    expected = [
+        loss(
+            on_strong,
+            mixed(target, batch.cutmix),
+            mixed(weight, batch.cutmix),
+            mixed(batch.valid.int(), batch.cutmix),
+        ),
+        loss(on_masked, target, weight, batch.valid),
+        loss(on_perturbed, target, weight, batch.valid),
+    ]
+    assert torch.allclose(terms.losses[2:].float(), torch.stack(expected), rtol=1e-4)
+    if chosen.weight.any():
+        terms.loss.backward()
+        assert all(p.grad is not None and p.grad.any() for p in network.parameters())
+
+
+def test_a_selectors_state_is_the_steps(network: DeepLabV3Plus) -> None:
+    asked = config(selection={"selector": "daw", "momentum": 0.5})
+    step = CslStep(network, asked, 0, rank=0, world=1, total_steps=10)
+    assert {name for name in step.state_dict() if name.startswith("selector.")} == {
+        "selector.mean",
+        "selector.variance",
+        "selector.seen",
+    }
+    assert step.selector.state_dict().keys().isdisjoint(network.state_dict())
+    step(batch_of(asked), 0)
+    assert step.selector.state_dict()["seen"].any()  # labeled pixels were observed
+
+
+def test_progress_is_the_share_of_steps(network: DeepLabV3Plus) -> None:
+    asked = config(selection={"selector": "u2pl"})
+    batch = batch_of(asked)
+    step = CslStep(network, asked, 0, rank=0, world=1, total_steps=10)
+    kept = [step(batch, at).pseudo_labels[1].item() for at in (0, 5, 9)]
+    pixels = int(batch.valid.sum())
+    assert kept == [pytest.approx(share * pixels, abs=2) for share in (0.8, 0.9, 0.98)]
+
+
+@pytest.mark.parametrize("target", ["reliable", "unreliable", "both"])
+def test_masking_drops_its_target(network: DeepLabV3Plus, target: str) -> None:
+    asked = config(masking=PLAIN["masking"] | {"target": target, "theta": 1.0})
+    batch = batch_of(asked)
+    _, calls = take(network, asked, batch)
+    reliable = select(calls[0][1][2:6], batch.valid, asked.selection).reliable
+    chosen = {"reliable": reliable, "unreliable": ~reliable}.get(target, torch.ones_like(reliable))
+    expected = batch.masked.masked_fill(chosen[:, None], 0)
+    assert torch.equal(calls.views[4:], expected)
+    assert 0 < reliable.sum() < reliable.numel()
+
+
+def test_blocks_are_masked_as_patches_are(network: DeepLabV3Plus) -> None:
+    options = {"target": "both", "theta": 0.5, "patch": 2, "shape": "block"}
+    asked = config(masking=PLAIN["masking"] | options)
+    batch = batch_of(asked)
+    _, calls = take(network, asked, batch)
+    assert (calls.views[4:] == 0).all(1).float().mean((1, 2)).min() >= 0.5
+
+
+def test_masked_views_with_cutmix(network: DeepLabV3Plus) -> None:
+    """Pixels, reliable flags, labels, weights and validity all come from the partner."""
+    asked = config(
+        selection={"selector": "threshold", "tau": 0.3},
+        masking=PLAIN["masking"] | {"cutmix": True, "theta": 1.0},
+    )
+    batch = batch_of(asked)
+    assert batch.masked_cutmix.flatten(1).any(1).all()
+    terms, calls = take(network, asked, batch)
+    chosen = select(calls[0][1][2:6], batch.valid, asked.selection)
+    box = batch.masked_cutmix
+    reliable = mixed(chosen.reliable.int(), box).bool()
+    assert torch.equal(calls.views[4:], mixed(batch.masked, box).masked_fill(reliable[:, None], 0))
+    expected = mean_loss(
+        calls[1][1][4:],
+        mixed(chosen.label, box),
+        mixed(chosen.weight, box),
+        mixed(batch.valid.int(), box).bool(),
+    )
+    assert terms.losses[3].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert not torch.equal(mixed(chosen.weight, box), chosen.weight)
+
+
+@pytest.mark.parametrize("images", ["labeled", "both"])
+def test_masked_labeled_images(network: DeepLabV3Plus, images: str) -> None:
+    """All their pixels are reliable, the ground truth is the target; both losses are averaged."""
+    asked = config(masking=PLAIN["masking"] | {"images": images})
+    batch = batch_of(asked)
+    terms, calls = take(network, asked, batch)
+    unlabeled = 4 if images == "both" else 0
+    sizes = [4, unlabeled, 2]
+    views, on_views = calls.views.split(sizes), calls[1][1].split(sizes)
+
+    dropped = (views[2] == 0).all(1)
+    assert dropped.any()
+    assert not dropped.all()
+    assert torch.equal(views[2], batch.labeled_masked.masked_fill(dropped[:, None], 0))
+    cells = dropped.unflatten(1, (4, 8)).unflatten(3, (4, 8)).float().mean((2, 4))
+    content = (batch.labeled_masked != 0).any(1)
+    whole = content.unflatten(1, (4, 8)).unflatten(3, (4, 8)).all(4).all(2)
+    assert set(cells[whole].unique().tolist()) <= {0.0, 1.0}  # whole patches, nothing between
+
+    valid = batch.labeled_mask < 255
+    on_labeled = mean_loss(on_views[2], batch.labeled_mask, torch.ones(2, 32, 32), valid)
+    expected = on_labeled
+    if images == "both":
+        chosen = select(calls[0][1][2:6], batch.valid, asked.selection)
+        on_unlabeled = mean_loss(on_views[1], chosen.label, chosen.weight, batch.valid)
+        expected = (on_labeled + on_unlabeled) / 2
+    assert terms.losses[3].item() == pytest.approx(expected.item(), rel=1e-4)
+    _, labeled, strong, masked, feature = terms.losses.tolist()
+    total = (labeled + 0.25 * strong + 0.25 * masked + 0.5 * feature) / 2
+    assert terms.loss.item() == pytest.approx(total, rel=1e-4)
+
+
+def test_masking_labeled_images_too_leaves_the_unlabeled_ones_as_they_were(
+    built: DeepLabV3Plus,
+) -> None:
+    views = []
+    for images in ("unlabeled", "both"):
+        asked = config(masking=PLAIN["masking"] | {"images": images})
+        views.append(take(copy.deepcopy(built).train(), asked)[1].views[:8])
+    assert torch.equal(*views)
+
+
+def test_sums_over_pixels(network: DeepLabV3Plus) -> None:
+    """Eq. 2 and 14 as written: each image's sum, averaged over images."""
+    means, _ = take(copy.deepcopy(network), config())
+    asked = config(loss={"reduction": "sum"})
+    batch = batch_of(asked)
+    sums, _ = take(network, asked, batch)
+    pixels = [1.0] + [batch.valid.sum().item() / 4] * 3
+    mixed_pixels = mixed(batch.valid.int(), batch.cutmix).sum().item() / 4
+    pixels[1] = mixed_pixels
+    assert sums.losses[1].item() == pytest.approx(means.losses[1].item())
+    for at, (one, count) in enumerate(zip(sums.losses[2:], pixels[1:], strict=True), start=2):
+        assert one.item() == pytest.approx(means.losses[at].item() * count, rel=1e-4)

@@ -23,6 +23,7 @@ from csl.data.source import open_source
 from csl.errors import NotANumberError
 from csl.identity import Locations, Training
 from csl.models import DeepLabV3Plus, build_network
+from csl.selection import build_selector
 from csl.trainer import BEST, RESUME, EpochReport, Outcome, train
 
 PLAIN: dict[str, dict[str, Any]] = {
@@ -167,6 +168,34 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
     assert states[0]["param_groups"] == states[1]["param_groups"]
     for key, state in states[0]["state"].items():
         assert torch.equal(state["momentum_buffer"], states[1]["state"][key]["momentum_buffer"])
+
+
+@pytest.mark.parametrize("selector", ["flexmatch", "freematch", "softmatch", "corrmatch", "daw"])
+def test_a_selectors_state_is_resumed(tmp_path: Path, selector: str) -> None:
+    """Bit for bit; started anew after the first epoch, the training would end otherwise."""
+    asked = training(selection={"selector": selector, "momentum": 0.5, "tau": 0.16})
+    whole = run(asked, tmp_path / "whole")
+    for case in ("parts", "forgotten"):
+        interrupt(asked, tmp_path / case, after=1)
+    state = load(tmp_path / "forgotten" / RESUME)
+    fresh = build_selector(asked.config.selection, 8).state_dict()
+    assert not same_tensors(state["selector"], fresh)
+    assert_same(run(asked, tmp_path / "parts"), tmp_path / "parts", whole, tmp_path / "whole")
+    ends = [load(tmp_path / case / RESUME)["selector"] for case in ("whole", "parts")]
+    assert same_tensors(*ends)
+
+    checkpoint.save(state | {"selector": fresh}, tmp_path / "forgotten" / RESUME)
+    run(asked, tmp_path / "forgotten")
+    forgotten = load(tmp_path / "forgotten" / RESUME)["selector"]
+    assert not same_tensors(forgotten, ends[0])
+
+
+@pytest.mark.parametrize("images", ["labeled", "both"])
+def test_trainings_with_masked_labeled_images_report_their_loss(
+    tmp_path: Path, images: str
+) -> None:
+    outcome = run(training(masking=PLAIN["masking"] | {"images": images}), tmp_path)
+    assert all(report.loss_masked for report in outcome.curve)
 
 
 @pytest.mark.parametrize("mode", ["supervised", "every 2", "bf16"])
@@ -493,10 +522,19 @@ def _without_batch_statistics(
     return network
 
 
-def _groups_training() -> Training:
+def _groups_training(name: str = "groups") -> Training:
     """A learning rate at which roundings stay small."""
     schedule = {"labeled_batch": 4, "unlabeled_batch": 4, "lr": 0.01}
-    return training(schedule=PLAIN["schedule"] | schedule)
+    masking = PLAIN["masking"] | {"images": "both", "shape": "block"}
+    sections: dict[str, dict[str, dict[str, Any]]] = {
+        "groups": {},
+        "state": {"selection": {"selector": "softmatch", "momentum": 0.5}, "masking": masking},
+        "scale": {
+            "selection": {"selector": "ael"},
+            "loss": {"reduction": "sum", "strong": 1e-4, "masked": 1e-4, "feature": 1e-4},
+        },
+    }
+    return training(schedule=PLAIN["schedule"] | schedule, **sections[name])
 
 
 def _batches_training(every: int) -> Training:
@@ -534,7 +572,8 @@ def _rank(rank: int, folder: Path) -> None:
     finish("seldom", _batches_training(every=3))
     finish("seldom-resumed", _batches_training(every=3), stop_after=1)
     csl.trainer.build_network = _without_batch_statistics
-    finish("groups", _groups_training())
+    for name in ("groups", "state", "scale"):
+        finish(name, _groups_training(name))
     distributed.barrier()
     distributed.destroy_process_group()
 
@@ -574,12 +613,13 @@ def test_ranks_score_every_image_once(two_ranks: Path, name: str) -> None:
     assert rows.tolist() == np.bincount(truth, minlength=8).tolist()
 
 
+@pytest.mark.parametrize("name", ["groups", "state", "scale"])
 def test_two_ranks_train_as_one_does(
-    two_ranks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_ranks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(csl.trainer, "build_network", _without_batch_statistics)
-    alone = run(_groups_training(), tmp_path)
-    (together, weights), _ = ranks(two_ranks, "groups")
+    alone = run(_groups_training(name), tmp_path)
+    (together, weights), _ = ranks(two_ranks, name)
     for one, two in zip(alone.curve, together.curve, strict=True):
         numbers = asdict(one) | {"seconds": two.seconds}
         assert asdict(two) == pytest.approx(numbers, rel=1e-3)

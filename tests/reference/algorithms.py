@@ -92,13 +92,20 @@ class Separation:
     cluster_gap: float
 
 
-def separate(features: Floats, valid: Flags, *, digits: int | None = None) -> Separation:
+def separate(
+    features: Floats,
+    valid: Flags,
+    *,
+    digits: int | None = None,
+    offset: Sequence[float] = (0.0, 0.0),
+) -> Separation:
     """Eq. 9 for one image: features [2, N], valid [N]; the SVD of Φ taken literally.
 
     Args:
-        features: rows p_max and v.
+        features: rows p_max and v, less the offset.
         valid: which columns belong to Φ.
         digits: decimal digits of the SVD; None for numpy's float64 one.
+        offset: to be added to each row, with as many digits.
     """
     count = features.shape[1]
     reliable = np.zeros(count, dtype=bool)
@@ -107,7 +114,7 @@ def separate(features: Floats, valid: Flags, *, digits: int | None = None) -> Se
     if members.size == 0:
         return Separation(reliable, margin, np.inf)
     phi = features[:, members].astype(np.float64)
-    first, second = _right_singular_vectors(phi, digits)
+    first, second = _right_singular_vectors(phi, digits, offset)
 
     chosen = np.zeros(members.size, dtype=np.int64)
     for n in range(members.size):
@@ -126,16 +133,22 @@ def separate(features: Floats, valid: Flags, *, digits: int | None = None) -> Se
     return Separation(reliable, margin, gap)
 
 
-def _right_singular_vectors(phi: Floats, digits: int | None) -> tuple[Floats, Floats]:
+def _right_singular_vectors(
+    phi: Floats, digits: int | None, offset: Sequence[float]
+) -> tuple[Floats, Floats]:
     """|V1| and |V2| of Φ [2, N]; |V2| is 0 where Φ has rank one."""
     if phi.shape[1] == 1:
         return np.ones(1), np.zeros(1)
     if digits is None:
-        _, sigma, vt = np.linalg.svd(phi, full_matrices=False)
+        _, sigma, vt = np.linalg.svd(phi + np.array(offset)[:, None], full_matrices=False)
         rank_one = sigma[1] <= 4 * np.finfo(np.float64).eps * sigma[0]
         return np.abs(vt[0]), np.zeros(phi.shape[1]) if rank_one else np.abs(vt[1])
     with mpmath.workdps(digits):
-        _, sigma, vt = mpmath.svd_r(mpmath.matrix(phi.tolist()))
+        rows = [
+            [mpmath.mpf(value) + shift for value in row]
+            for row, shift in zip(phi.tolist(), offset, strict=True)
+        ]
+        _, sigma, vt = mpmath.svd_r(mpmath.matrix(rows))
         rank_one = sigma[1] <= mpmath.mpf(10) ** (10 - digits) * sigma[0]
         first = np.array([float(abs(vt[0, n])) for n in range(phi.shape[1])])
         second = np.array([float(abs(vt[1, n])) for n in range(phi.shape[1])])

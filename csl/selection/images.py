@@ -1,0 +1,76 @@
+"""Takes work on some of a batch's images; does it for all of them, a CPU with a thread for each."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+_here = threading.local()
+
+
+def over_images(work: Callable[[slice], None], batch: Tensor) -> None:
+    """Call ``work`` with slices that cover the batch: on a GPU all of it, on a CPU each image.
+
+    One image's maps fit a core's cache, the batch's do not. Each thread computes alone: threads
+    that share every small operation wait for each other where other processes keep the cores busy,
+    and split it where whole vectors do not end. ``work`` runs without gradients and may itself
+    call this.
+
+    Args:
+        work: writes its slice's results; what it raises is raised here.
+        batch: what is gone over along its first axis, on the device of the work.
+    """
+    count, threads = batch.shape[0], torch.get_num_threads()
+    if batch.device.type != "cpu":
+        work(slice(None))
+    elif threads == 1 or getattr(_here, "working", False):
+        for image in range(count):
+            work(slice(image, image + 1))
+    else:
+        parts = [slice(image, image + 1) for image in range(count)]
+        for _ in _pool(threads).map(torch.no_grad()(work), parts):
+            pass
+
+
+def by_images(
+    judge: Callable[[Tensor, Tensor], tuple[Tensor, ...]], logits: Tensor, valid: Tensor
+) -> tuple[Tensor, ...]:
+    """What ``judge`` says of a batch, image by image where ``over_images`` goes so.
+
+    Args:
+        judge: takes some images' logits and flags, gives tensors with as many images.
+        logits: [B, K, H, W].
+        valid: [B, H, W].
+    """
+    parts: dict[int, tuple[Tensor, ...]] = {}
+
+    def work(images: slice) -> None:
+        parts[images.start or 0] = judge(logits[images], valid[images])
+
+    if not logits.shape[0]:
+        return judge(logits, valid)
+    over_images(work, logits)
+    if len(parts) == 1:
+        return parts[0]
+    columns = zip(*(parts[start] for start in sorted(parts)), strict=True)
+    return tuple(torch.cat(column) for column in columns)
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    started = threading.Barrier(threads + 1)
+
+    def start() -> None:
+        _here.working = True
+        torch.set_num_threads(1)  # of this thread; but new threads would take it over ...
+        started.wait()
+
+    pool = ThreadPoolExecutor(threads, "selection", initializer=start)
+    for _ in range(threads):
+        pool.submit(int)
+    started.wait()
+    torch.set_num_threads(threads)  # ... were it not set again
+    return pool
