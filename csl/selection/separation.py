@@ -33,7 +33,7 @@ def separate(features: Tensor, valid: Tensor, *, offset: Sequence[float] | None 
     confidence = features[:, 0]  # its offset changes no comparison
     rows, shift = _with_one_offset(features, [0.0] * channels if offset is None else offset)
     leading = (_closed_form if channels == 2 else _by_rotation)(rows, inside, shift)
-    trailing = inside - leading
+    trailing = inside.sub_(leading)
     keep_leading = _mean_where(confidence, leading) >= _mean_where(confidence, trailing)
     return torch.where(keep_leading[:, None], leading, trailing).bool()
 
@@ -159,9 +159,9 @@ def _top_two(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _first_is_larger(first: Tensor, second: Tensor, always: Tensor) -> Tensor:
-    """first >= second [B, N], or all of the images that are ``always`` [B]; 1 or 0."""
-    larger = torch.ge(first, second, out=torch.empty_like(first))
-    return torch.maximum(larger, always.double()[:, None], out=larger)
+    """first >= second [B, N], or all of the images that are ``always`` [B]; 1 or 0, in first."""
+    torch.ge(first, second, out=first)
+    return torch.maximum(first, always.double()[:, None], out=first)
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
