@@ -137,13 +137,13 @@ def _seconds(call: Callable[[], object], device: str) -> float:
         started = time.perf_counter()
         call()
         return time.perf_counter() - started
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
-    start.record()  # type: ignore[no-untyped-call]
+    start.record()
     call()
-    end.record()  # type: ignore[no-untyped-call]
+    end.record()
     torch.cuda.synchronize()
-    return float(start.elapsed_time(end)) / 1000  # type: ignore[no-untyped-call]
+    return float(start.elapsed_time(end)) / 1000
 
 
 @torch.no_grad()

@@ -88,7 +88,9 @@ class CslStep(nn.Module):
         # CutMix: pixels of the partner's strong view, its target, weight and validity.
         partner = _partners(unlabeled, batch.weak.device)
         strong = cutmix(batch.strong, batch.strong[partner], batch.cutmix)
-        views = {"strong": strong} | self._masked_views(batch, chosen, partner, generator)
+        masked, masked_valid = _mixed(chosen, batch.valid, partner, batch.masked_cutmix)
+        views = {"strong": strong}
+        views |= self._masked_views(batch, masked.reliable, partner, generator)
         with _running_statistics_left_alone(self.network):
             sizes = [len(view) for view in views.values()]
             on_views = self.network(torch.cat(list(views.values()))).split(sizes)
@@ -102,20 +104,20 @@ class CslStep(nn.Module):
             "feature": self._pseudo_labeled(on_perturbed, chosen, batch.valid),
         }
         if "masked" in seen:
-            mixed, mixed_valid = _mixed(chosen, batch.valid, partner, batch.masked_cutmix)
             if not self.config.loss.masked_weighted:
-                mixed = replace(mixed, weight=torch.ones_like(mixed.weight), loss_scale=None)
-            terms["masked"] = self._pseudo_labeled(seen["masked"], mixed, mixed_valid)
+                masked = replace(masked, weight=torch.ones_like(masked.weight), loss_scale=None)
+            terms["masked"] = self._pseudo_labeled(seen["masked"], masked, masked_valid)
         if "labeled_masked" in seen:
             terms["labeled_masked"] = _supervised(seen["labeled_masked"], batch.labeled_mask)
         return self._terms(terms, chosen, batch)
 
     def _masked_views(
-        self, batch: StepBatch, chosen: Selection, partner: Tensor, generator: torch.Generator
+        self, batch: StepBatch, reliable: Tensor, partner: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """The masked images that the configuration asks for (Table 10), by the name of their term.
 
-        Labeled images' patches are drawn after the unlabeled ones', which are always drawn."""
+        ``reliable`` is of the unlabeled images' masked view, its CutMix boxes included. Labeled
+        images' patches are drawn after the unlabeled ones', which are always drawn."""
         masking = self.config.masking
         if not masking.enabled:
             return {}
@@ -123,9 +125,7 @@ class CslStep(nn.Module):
         patches = self._patches(batch.weak.shape[0], size, generator).to(device)
         views = {}
         if masking.images != "labeled":
-            box = batch.masked_cutmix
-            image = cutmix(batch.masked, batch.masked[partner], box)
-            reliable = cutmix(chosen.reliable, chosen.reliable[partner], box)
+            image = cutmix(batch.masked, batch.masked[partner], batch.masked_cutmix)
             target = droppable(reliable, masking)
             views["masked"] = perturb(image, target, patches, batch.apply_mask)
         if masking.images != "unlabeled":

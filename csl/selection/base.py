@@ -70,8 +70,7 @@ class Selector(nn.Module):
         assert logits.shape[1] == self.classes, "one logit per class"
         assert valid.shape == logits.shape[:1] + logits.shape[2:], "one flag per pixel"
         assert 0 <= progress <= 1, "progress is a share"
-        with torch.autocast(logits.device.type, enabled=False):
-            return self._judge(logits.detach(), valid, progress)
+        return self._judge(logits.detach(), valid, progress)
 
     @torch.no_grad()
     def observe_labeled(self, logits: Tensor, target: Tensor, valid: Tensor) -> None:
@@ -85,8 +84,7 @@ class Selector(nn.Module):
         Raises:
             NotANumberError: a logit is NaN or infinite, as in ``forward``.
         """
-        with torch.autocast(logits.device.type, enabled=False):
-            self._learn(logits.detach(), target, valid)
+        self._learn(logits.detach(), target, valid)
 
     def _judge(self, logits: Tensor, valid: Tensor, progress: float) -> Selection:
         raise NotImplementedError

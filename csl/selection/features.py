@@ -108,7 +108,7 @@ def confidence_features(
 
     over_images(work, flat)
     return ConfidenceFeatures(
-        label.view(batch, height, width), names, shifted.view(batch, -1, height, width)
+        label.view(batch, height, width), names, shifted.view(*shape[:2], height, width)
     )
 
 

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
 from csl.errors import NotANumberError
 
-_BLOCK_BYTES = 1 << 20  # of logits at a time on a CPU: more leaves the cache, less is mostly calls
+_BLOCK_BYTES = 2 << 20  # of logits at a time on a CPU: more leaves the cache, less is mostly calls
 _LANES = 64  # blocks are whole vectors: a remainder's scalar code rounds otherwise
 _LOG2_E = math.log2(math.e)
 _NOTHING = -200.0  # whose exponential is 0: instead of infinity, which times 0 is NaN
@@ -75,15 +77,16 @@ def class_sums(
             yield slice(image, image + 1), part, block.sums(logits[image, :, part])
 
 
+@lru_cache
 def _has_triton() -> bool:
-    return torch.utils._triton.has_triton()  # type: ignore[no-untyped-call, no-any-return]
+    return find_spec("triton") is not None
 
 
 def _block_width(classes: int, pixels: int, *, on_cpu: bool) -> int:
     """Pixels at a time: as equal parts of the image as whole vectors allow."""
-    most = max(_LANES, _BLOCK_BYTES // (4 * classes)) if on_cpu else max(1, pixels)
-    parts = max(1, -(-pixels // most))
-    return -(-(-(-pixels // parts)) // _LANES) * _LANES
+    most = max(_LANES, _BLOCK_BYTES // (4 * classes)) if on_cpu else pixels
+    parts = max(1, math.ceil(pixels / max(1, most)))
+    return max(1, math.ceil(pixels / parts / _LANES)) * _LANES
 
 
 class _Block:
@@ -136,11 +139,7 @@ class _Block:
             power.scatter_(0, slot, 0.0)
         deviation = power.square_().sum(0)
 
-        def part(values: Tensor) -> Tensor:
-            return values[None, : logits.shape[1]]
-
+        maps = [top, second, rest, deviation] + ([] if surprise is None else [surprise])
         return ClassSums(
-            slot[:, : logits.shape[1]],
-            *map(part, (top, second, rest, deviation)),
-            surprise=None if surprise is None else part(surprise),
+            slot[:, : logits.shape[1]], *(values[None, : logits.shape[1]] for values in maps)
         )

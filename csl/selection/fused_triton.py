@@ -1,8 +1,8 @@
 """Takes logits on a GPU; gives the sums of csl/selection/fused.py, reading the logits once."""
 
 import torch
-import triton
-import triton.language as tl
+import triton  # type: ignore[import-untyped]
+import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
 _TILE = 4096  # logits per program, in registers
@@ -51,9 +51,7 @@ def _sums_of_tile(  # type: ignore[no-untyped-def]
         tl.store(surprise + to, -tl.sum(power * exponent, axis=0), mask=inside)
 
 
-def sums_of_classes(
-    logits: Tensor, *, count_argmax_slot: bool, surprise: bool
-) -> list[Tensor]:
+def sums_of_classes(logits: Tensor, *, count_argmax_slot: bool, surprise: bool) -> list[Tensor]:
     """Of logits [B, K, N]: the maps of ``ClassSums``, in its order.
 
     Nothing waits for the GPU: where a logit is NaN or infinite, ``rest`` is NaN.

@@ -65,6 +65,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
     def start() -> None:
         _here.working = True
+        torch.get_num_threads()  # a new thread's first use takes over the number set last
         torch.set_num_threads(1)  # of this thread; but new threads would take it over ...
         started.wait()
 

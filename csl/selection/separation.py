@@ -1,5 +1,6 @@
 """Takes each image's feature vectors; gives the cluster of reliable predictions (Sec. 3.3)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -28,13 +29,11 @@ def separate(features: Tensor, valid: Tensor, *, offset: Sequence[float] | None 
     """
     channels = features.shape[1]
     assert channels >= 2, "one feature has one cluster"
-    offset = [0.0] * channels if offset is None else offset
-    features = features.double()
-    assign = _closed_form if channels == 2 else _by_rotation
-    inside = valid.double()
-    leading = assign(features, inside, offset)
-    trailing = inside - leading
+    features, inside = features.double(), valid.double()
     confidence = features[:, 0]  # its offset changes no comparison
+    rows, shift = _with_one_offset(features, [0.0] * channels if offset is None else offset)
+    leading = (_closed_form if channels == 2 else _by_rotation)(rows, inside, shift)
+    trailing = inside.sub_(leading)
     keep_leading = _mean_where(confidence, leading) >= _mean_where(confidence, trailing)
     return torch.where(keep_leading[:, None], leading, trailing).bool()
 
@@ -42,15 +41,31 @@ def separate(features: Tensor, valid: Tensor, *, offset: Sequence[float] | None 
 # Masks are float64 below, 1 or 0: vectors take no other.
 
 
-def _closed_form(features: Tensor, inside: Tensor, offset: Sequence[float]) -> Tensor:
+def _with_one_offset(features: Tensor, offset: Sequence[float]) -> tuple[Tensor, float]:
+    """Rotate rows until only the first has an offset; V is that of the rows before.
+
+    p_max and the margin both end at 1: they differ by less than float64 has beside 1.
+    """
+    shift = offset[0]
+    for channel in range(1, len(offset)):
+        if offset[channel]:
+            length = math.hypot(shift, offset[channel])
+            cosine, sine = shift / length, offset[channel] / length
+            one, other = features[:, 0], features[:, channel]
+            features = features.clone()
+            features[:, 0] = cosine * one + sine * other
+            features[:, channel] = cosine * other - sine * one
+            shift = length
+    return features, shift
+
+
+def _closed_form(features: Tensor, inside: Tensor, shift: float) -> Tensor:
     """Which of the pixels inside are larger in V_1 than in V_2, for C = 2; [B, N].
 
     V = Φᵀu/σ, where (u, σ²) is the eigen-decomposition of the 2×2 matrix ΦΦᵀ.
     """
-    counted = torch.empty_like(features)
-    for channel in range(2):
-        torch.add(features[:, channel], offset[channel], out=counted[:, channel])
-    counted.mul_(inside.unsqueeze(1))
+    counted = features * inside.unsqueeze(1)
+    counted[:, 0].add_(inside, alpha=shift)
     first, second = counted.unbind(1)
 
     # Gram matrix [[a, b], [b, c]]. Its determinant a·c - b² cancels when the features are nearly
@@ -76,7 +91,7 @@ def _closed_form(features: Tensor, inside: Tensor, offset: Sequence[float]) -> T
     return _first_is_larger(sides[:, 0], sides[:, 1], rank_one).mul_(inside)
 
 
-def _by_rotation(features: Tensor, inside: Tensor, offset: Sequence[float]) -> Tensor:
+def _by_rotation(features: Tensor, inside: Tensor, shift: float) -> Tensor:
     """Which of the pixels inside are larger in V_1 than in V_2, for any C; [B, N].
 
     Φ = M·Q with orthonormal rows Q, of which the first is constant: an offset enters M and not the
@@ -89,9 +104,10 @@ def _by_rotation(features: Tensor, inside: Tensor, offset: Sequence[float]) -> T
     anchor = torch.where(inside.unsqueeze(1) > 0, features, -torch.inf).amax(-1, keepdim=True)
     anchor = anchor.nan_to_num(neginf=0)
     rows = (features - anchor).mul_(inside.unsqueeze(1))  # equal values: exactly 0
-    above = torch.tensor(offset, dtype=torch.float64, device=features.device) + anchor[..., 0]
     mixed = features.new_zeros(*features.shape[:2], features.shape[1] + 1)
-    mixed[..., 0] = above * count.sqrt()
+    mixed[..., 0] = anchor[..., 0]
+    mixed[:, 0, 0] += shift
+    mixed *= count.sqrt().unsqueeze(-1)
     for channel, row in enumerate(rows.unbind(1)):
         size = _dot(row, row).sqrt()
         for _ in range(2):  # once more: the first pass leaves rounding along the basis
@@ -143,9 +159,9 @@ def _top_two(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _first_is_larger(first: Tensor, second: Tensor, always: Tensor) -> Tensor:
-    """first >= second [B, N], or all of the images that are ``always`` [B]; 1 or 0."""
-    larger = torch.ge(first, second, out=torch.empty_like(first))
-    return torch.maximum(larger, always.double()[:, None], out=larger)
+    """first >= second [B, N], or all of the images that are ``always`` [B]; 1 or 0, in first."""
+    torch.ge(first, second, out=first)
+    return torch.maximum(first, always.double()[:, None], out=first)
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:

@@ -65,6 +65,8 @@ def test_flexmatch() -> None:
     # a = 2/3, 1/3, 0 (over the unused 3); τ a/(2-a) = .9/2 = .45, .9/5 = .18, 0.
     assert weights(found) == [1, 1, 0, 1, 1, 1]
     assert selector.state_dict()["shares"].tolist() == pytest.approx([2 / 6, 1 / 6, 0])
+    selector.eval()
+    assert weights(judge(selector, logits_of([0.46, 0.3, 0.24], [0.44, 0.3, 0.26]))) == [1, 0]
 
 
 def test_flexmatch_counts_are_running_averages() -> None:
@@ -117,6 +119,13 @@ def test_softmatch_starts_at_a_uniform_prediction() -> None:
     # .999 · .25 + .001 · .6; .999 · 1 + .001 · .02
     assert state["mean"].item() == pytest.approx(0.25035)
     assert state["variance"].item() == pytest.approx(0.99902)
+
+
+def test_softmatch_has_no_variance_of_one_pixel() -> None:
+    selector = built("softmatch", 2, momentum=0.5)
+    judge(selector, two(0.9))
+    state = selector.state_dict()
+    assert (state["mean"].item(), state["variance"].item()) == (pytest.approx(0.7), 1.0)
 
 
 def test_ael() -> None:
