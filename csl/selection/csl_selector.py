@@ -7,6 +7,7 @@ from torch import Tensor
 
 from csl.selection.base import Selection, Selector
 from csl.selection.features import confidence_features
+from csl.selection.images import by_images
 from csl.selection.separation import separate
 from csl.selection.smoothing import smooth
 from csl.selection.weighting import reliable_statistics
@@ -19,6 +20,9 @@ class CslSelector(Selector):
     """
 
     def _judge(self, logits: Tensor, valid: Tensor, progress: float) -> Selection:
+        return Selection(*by_images(self._judge_images, logits, valid))
+
+    def _judge_images(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         config = self.config
         seen = confidence_features(
             logits,
@@ -32,7 +36,7 @@ class CslSelector(Selector):
         else:
             mean, variance = self._statistics(seen.columns, offset, flat)
             weight, reliable = smooth(seen.columns, offset, mean, variance, flat, config)
-        return Selection(seen.label, weight.view_as(valid), reliable.view_as(valid))
+        return seen.label, weight.view_as(valid), reliable.view_as(valid)
 
     def _statistics(
         self, features: Tensor, offset: Sequence[float], valid: Tensor
