@@ -78,16 +78,18 @@ def stored_subject(
         StoreError: no training is called so, or several are.
         InputError: its checkpoint, data or ground truth is missing.
     """
+    remedy = "name a finished training of a store that is a folder (csl runs), or use --logits"
+    if "://" in store:
+        raise InputError("checkpoints need a folder", key="--store", value=store, remedy=remedy)
     record = Store(store).find(run)
     checkpoint = Path(store) / "checkpoints" / record.identity / "best.pt"
-    if "://" in store or not checkpoint.is_file():
+    if not checkpoint.is_file():
         raise InputError(
             "the training's network is not in the store",
             file=checkpoint,
             key="RUN",
             value=record.identity,
-            remedy="name a finished training of a store that is a folder (csl runs), "
-            "or give predictions by --logits",
+            remedy=remedy,
         )
     config = _configuration(record)
     lists = open_lists(config.data, record.split, locations)

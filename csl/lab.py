@@ -17,7 +17,7 @@ from csl.augment import normalize
 from csl.config import SelectionConfig, TrainingConfig
 from csl.data.lists import Entry, SplitLists
 from csl.data.source import IGNORE, Source, open_source
-from csl.errors import InputError
+from csl.errors import InputError, NotANumberError
 from csl.evaluate import confusion_matrix
 from csl.identity import Locations
 from csl.models import build_network
@@ -235,7 +235,7 @@ def judge(
     selected = {name: torch.zeros_like(confusion) for name in selectors}
     sample, shown, worst = _Sample(), 0 if image is None else image, -1.0
     for index in range(len(predictions.names)):
-        logits, truth = predictions.get(index)
+        logits, truth = _predicted(predictions, index)
         everywhere = torch.ones_like(truth, dtype=torch.bool)
         seen = confidence_features(
             logits, features=FEATURES[1:], count_argmax_slot=config.count_argmax_slot
@@ -277,7 +277,7 @@ def _prepared(name: str, config: SelectionConfig, predictions: Predictions) -> A
         # (old · n + new) / (n + 1): the mean of all so far.
         momentum = {"selector": name, "momentum": index / (index + 1)}
         selector.config = config.model_copy(update=momentum)
-        logits, truth = images.get(index)
+        logits, truth = _predicted(images, index)
         if index == 0:
             selector.to(logits.device)
         if learns:
@@ -285,6 +285,13 @@ def _prepared(name: str, config: SelectionConfig, predictions: Predictions) -> A
         else:
             selector(logits, torch.ones_like(truth, dtype=torch.bool))
     return selector.eval()
+
+
+def _predicted(predictions: Predictions, index: int) -> tuple[Tensor, Tensor]:
+    logits, truth = predictions.get(index)
+    if not logits.isfinite().all():  # on a GPU no selector says so
+        raise NotANumberError(f"a logit of image {predictions.names[index]} is NaN or infinite")
+    return logits, truth
 
 
 class _Sample:
@@ -323,7 +330,7 @@ def _plane(predictions: Predictions, index: int, config: SelectionConfig) -> Pla
     if config.strategy == "class_separation":
         planar["strategy"] = "separation"
     config = config.model_copy(update=planar)
-    logits, truth = predictions.get(index)
+    logits, truth = _predicted(predictions, index)
     seen = confidence_features(logits, count_argmax_slot=config.count_argmax_slot)
     everywhere = torch.ones_like(truth, dtype=torch.bool).flatten(1)
     lacking = seen.shifted[0].neg().flatten(1)  # 1 - p_max and -v

@@ -253,6 +253,7 @@ def test_a_training_without_its_network_is_refused(
     finally:
         best.write_bytes(content)
     assert "starts with" in refusal(csl, "xyz", "--store", trained.store)
+    assert "folder" in refusal(csl, trained.run, "--store", "s3://bucket/store")
 
 
 def test_daw_needs_labels(csl: Callable[..., Any], saved: Path) -> None:
