@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ from ablations import views
 from ablations.plan import make_plan
 from ablations.request import DEFAULT_STORE, Request, StoreOption, with_request
 from csl.errors import InputError
+from csl.identity import Locations
 from results.store import Store, StoreError
 
 app = typer.Typer(
@@ -43,6 +45,13 @@ class TableFormat(StrEnum):
     md = "md"
     latex = "latex"
     csv = "csv"
+
+
+class Images(StrEnum):
+    """Which list of a training's images is predicted."""
+
+    val = "val"
+    unlabeled = "unlabeled"
 
 
 RuleOption = Annotated[Rule, typer.Option(help="The epoch of a training that counts.")]
@@ -161,6 +170,68 @@ def show(
     """Show one training: configuration, provenance, curve, IoU per class."""
     record = Store(store).find(run)
     _print(views.show_object(record), as_json, lambda console: views.print_show(console, record))
+
+
+@app.command(epilog="Example: csl select 3f2a91 --selectors csl,threshold,flexmatch --out lab")
+def select(
+    run: Annotated[
+        str | None, typer.Argument(help="A training's name or the start of it (csl runs).")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    data_root: Annotated[
+        Path | None, typer.Option(envvar="CSL_DATA_ROOT", help="The dataset's folder.")
+    ] = None,
+    splits_root: Annotated[
+        Path | None, typer.Option(help="The split lists' folder, if elsewhere.")
+    ] = None,
+    logits: Annotated[
+        Path | None, typer.Option(help="Instead of RUN: a .npz of logits and truth.")
+    ] = None,
+    selectors: Annotated[
+        str, typer.Option(help="Names of selection.selector, separated by commas.")
+    ] = "csl,threshold",
+    images: Annotated[Images, typer.Option(help="Which of the training's images.")] = Images.val,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    image: Annotated[
+        int | None, typer.Option(min=0, help="Shown in Figure 1; default: the most often wrong.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for Table 9, Figure 1, reliability diagram.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put identical predictions through several selectors: who picks what is correct?
+
+    Sampling rate, accuracy and recall per class (Table 9), how well each feature tells right from
+    wrong, and calibration."""
+    from ablations.select import (
+        chosen_selectors,
+        examine,
+        print_report,
+        report_object,
+        saved_subject,
+        stored_subject,
+        write_report,
+    )
+
+    names = chosen_selectors(selectors)
+    if (run is None) == (logits is None):
+        raise InputError(
+            "give either a training or logits", key="RUN", remedy="csl select RUN, or --logits FILE"
+        )
+    if logits is not None:
+        subject = saved_subject(logits, limit)
+    else:
+        assert run is not None, "one of the two is given"
+        locations = Locations(data_root, splits_root)
+        subject = stored_subject(run, store, locations, images.value, limit)
+    report = examine(subject, names, image)
+    written = write_report(out, report) if out is not None else ()
+    seen = report_object(report)
+    _print(seen, as_json, lambda console: print_report(console, seen))
+    if not as_json:
+        for path in written:
+            print(path)
 
 
 @app.command(epilog="Example: csl doctor --store /shared/csl-store --address 10.0.0.1:6379")

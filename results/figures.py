@@ -1,0 +1,171 @@
+"""Takes arrays of features and calibration; gives pictures (Fig. 1, reliability diagram).
+
+Drawn without pyplot: there is no global state and no window, and any thread may draw.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from results.selection import Calibration
+
+RIGHT, WRONG = "#0072B2", "#D55E00"
+"""Blue and vermilion (Okabe and Ito): told apart by colour-blind readers, and in grey."""
+
+_POINTS = 12_000  # drawn at most; histograms count every pixel
+_TINIEST = 1e-300
+_OUTERMOST = (0.05, 99.95)  # percentiles of the points that an axis shows
+
+
+@dataclass(frozen=True)
+class FeaturePlane:
+    """One image's predictions in the plane of Fig. 1.
+
+    Args:
+        title: what is shown.
+        residual: 1 - p_max, float64 [N] in [0, 1).
+        dispersion: minus the residual dispersion v (Eq. 7), float64 [N], at least 0.
+        correct: bool [N].
+        grid_residual, grid_dispersion: float64 [G] each, positive and ascending.
+        grid_reliable: CSL's flag, bool [G, G], rows along the dispersion.
+        tau: the fixed threshold.
+    """
+
+    title: str
+    residual: NDArray[Any]
+    dispersion: NDArray[Any]
+    correct: NDArray[Any]
+    grid_residual: NDArray[Any]
+    grid_dispersion: NDArray[Any]
+    grid_reliable: NDArray[Any]
+    tau: float
+
+
+def draw_feature_plane(plane: FeaturePlane, paths: Sequence[Path]) -> None:
+    """Write Fig. 1 to every path, its format by the suffix (.png, .pdf).
+
+    Axes are -log10 of the residual mass and of the dispersion: linear ones pile all that is
+    overconfident into one corner. Both grow with confidence.
+    """
+    figure = _new_figure(7.2, 6.4)
+    layout = figure.add_gridspec(
+        2, 2, width_ratios=(4, 1), height_ratios=(1, 4), wspace=0.05, hspace=0.05
+    )
+    middle = figure.add_subplot(layout[1, 0])
+    above = figure.add_subplot(layout[0, 0], sharex=middle)
+    beside = figure.add_subplot(layout[1, 1], sharey=middle)
+    x, y = _decades(plane.residual), _decades(plane.dispersion)
+    right = plane.correct.astype(bool)
+    _scatter(middle, x, y, right)
+    _draw_boundaries(middle, plane)
+    if x.size:
+        middle.set_xlim(*_range(x))
+        middle.set_ylim(*_range(y))
+    middle.set_xlabel(r"confidence: $-\log_{10}(1 - p_{\max})$")
+    middle.set_ylabel(r"residual dispersion: $-\log_{10}(-v)$")
+    middle.legend(loc="upper left", fontsize=9, framealpha=0.95)
+    _histogram(above, x, right, middle.get_xlim(), "vertical")
+    _histogram(beside, y, right, middle.get_ylim(), "horizontal")
+    above.tick_params(labelbottom=False)
+    beside.tick_params(labelleft=False)
+    above.set_ylabel("share", fontsize=9)
+    beside.set_xlabel("share", fontsize=9)
+    above.set_title(plane.title, fontsize=10)
+    _save(figure, paths)
+
+
+def draw_reliability(calibration: Calibration, paths: Sequence[Path]) -> None:
+    """Write the reliability diagram to every path: accuracy over confidence, and where it lies."""
+    figure = _new_figure(5.2, 5.6)
+    layout = figure.add_gridspec(2, 1, height_ratios=(4, 1), hspace=0.08)
+    upper = figure.add_subplot(layout[0])
+    lower = figure.add_subplot(layout[1], sharex=upper)
+    bins = len(calibration.count)
+    centers, width = (np.arange(bins) + 0.5) / bins, 0.92 / bins
+    accuracy = np.nan_to_num(np.array(calibration.accuracy, dtype=float))
+    upper.bar(centers, accuracy, width, color=RIGHT, label="accuracy")
+    upper.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="calibrated")
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    upper.set_title(f"expected calibration error {100 * calibration.error:.1f} %", fontsize=10)
+    upper.legend(loc="upper left", fontsize=9)
+    upper.tick_params(labelbottom=False)
+    count = np.array(calibration.count, dtype=float)
+    lower.bar(centers, count / max(count.sum(), 1), width, color="0.5")
+    lower.set(xlabel=r"confidence $p_{\max}$", ylabel="share")
+    _save(figure, paths)
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _decades(values: NDArray[Any]) -> NDArray[Any]:
+    return -np.log10(np.maximum(values.astype(np.float64), _TINIEST))
+
+
+def _range(values: NDArray[Any]) -> tuple[float, float]:
+    low, high = np.percentile(values, _OUTERMOST)
+    room = 0.04 * (high - low) + 0.05
+    return float(low - room), float(high + room)
+
+
+def _scatter(axes: Axes, x: NDArray[Any], y: NDArray[Any], right: NDArray[Any]) -> None:
+    """Both kinds in one random order, so that neither hides the other."""
+    shown = np.random.default_rng(0).permutation(len(x))[:_POINTS]
+    colors = np.where(right[shown], RIGHT, WRONG)
+    axes.scatter(x[shown], y[shown], s=5, c=colors, alpha=0.5, linewidths=0, rasterized=True)
+    for color, name, count in (
+        (RIGHT, "right", int(right.sum())),
+        (WRONG, "wrong", int((~right).sum())),
+    ):
+        axes.plot([], [], "o", color=color, ms=5, label=f"{name} ({count} pixels)")
+
+
+def _draw_boundaries(axes: Axes, plane: FeaturePlane) -> None:
+    if plane.grid_reliable.any() and not plane.grid_reliable.all():
+        grid = (
+            _decades(plane.grid_residual),
+            _decades(plane.grid_dispersion),
+            plane.grid_reliable.astype(float),
+        )
+        axes.contourf(*grid, levels=[-0.5, 0.5], colors="0.88", zorder=0)
+        axes.contour(*grid, levels=[0.5], colors="black", linewidths=2)
+    axes.plot([], [], color="black", linewidth=2, label="CSL (shaded: not reliable)")
+    if plane.tau < 1:
+        axes.axvline(
+            float(_decades(np.array(1 - plane.tau))),
+            color="0.25",
+            linestyle="--",
+            linewidth=1.5,
+            label=f"threshold τ = {plane.tau:g}",
+        )
+
+
+def _histogram(
+    axes: Axes, values: NDArray[Any], right: NDArray[Any], span: tuple[float, float], along: Any
+) -> None:
+    """Each kind's own distribution: as shares of it, so that the rarer one is seen too."""
+    bins = np.linspace(*span, 61).tolist()
+    for chosen, color in ((right, RIGHT), (~right, WRONG)):
+        part = values[chosen]
+        weights = np.full(len(part), 1 / max(len(part), 1))
+        axes.hist(part, bins, weights=weights, color=color, alpha=0.5, orientation=along)
+        axes.hist(
+            part, bins, weights=weights, color=color, histtype="step", lw=1.2, orientation=along
+        )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+
+
+def _save(figure: Figure, paths: Sequence[Path]) -> None:
+    for path in paths:
+        figure.savefig(path, dpi=160)

@@ -1,0 +1,307 @@
+"""``csl select``: a stored training or logits, through selectors, to numbers and pictures."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ablations.expand import Options, expand
+from ablations.spec import load_setting, load_spec
+from cluster.jobs import Code, Job, Resources
+from cluster.worker import run_job
+from csl.config import SelectionConfig
+from csl.identity import Locations, identify
+from csl.lab import FEATURES, judge, saved_predictions
+from csl.selection import SELECTORS, select
+from results.selection import auroc
+
+SMALL = (
+    "data.crop=32",
+    "data.image_size=32",
+    "data.train_images=16",
+    "data.val_images=4",
+    "network.width=8",
+    "network.low_level_width=4",
+    "schedule.epochs=1",
+    "schedule.steps_per_epoch=2",
+    "schedule.labeled_batch=2",
+    "schedule.unlabeled_batch=2",
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    store: Path
+    run: str
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    threads = torch.get_num_threads()
+    store = tmp_path_factory.mktemp("select") / "store"
+    options = Options(assignments=SMALL, splits=("1/16",), seeds=(0,))
+    training = expand(load_spec("table5"), load_setting("shapes"), options).cells[-1].training
+    identity = identify(training, Locations())
+    job = Job(
+        training=training,
+        identity=identity,
+        locations=Locations(),
+        store=store,
+        setting="shapes",
+        launched_as="table5/all/1/16/seed 0",
+        resources=Resources(workers=1, cpus=1, gpus=0.0),
+        code=Code(None, None, "f" * 16),
+        command="csl run table5",
+    )
+    run_job(job, lambda _: None)
+    torch.set_num_threads(threads)
+    return Trained(store, identity.id)
+
+
+@pytest.fixture
+def arrays() -> dict[str, np.ndarray]:
+    """Three images, 4 classes; truth mostly follows the logits, and has pixels not scored."""
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 4, (3, 4, 9, 11)).astype(np.float32)
+    truth = logits.argmax(1)
+    wrong = generator.random(truth.shape) < (0.1, 0.5, 0.1)[0]
+    wrong[1] |= generator.random((9, 11)) < 0.5
+    truth = np.where(wrong, (truth + 1) % 4, truth).astype(np.uint8)
+    truth[:, 0] = 255
+    return {"logits": logits, "truth": truth}
+
+
+@pytest.fixture
+def saved(tmp_path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    path = tmp_path / "logits.npz"
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+def json_of(csl: Callable[..., Any], *arguments: object) -> dict[str, Any]:
+    ended = csl("select", *arguments, "--json")
+    assert ended.code == 0, ended.err
+    content: dict[str, Any] = json.loads(ended.out)
+    return content
+
+
+def test_a_training_is_judged_on_its_validation_images(
+    csl: Callable[..., Any], trained: Trained, tmp_path: Path
+) -> None:
+    out = tmp_path / "lab"
+    names = ",".join(SELECTORS)
+    seen = json_of(
+        csl, trained.run[:6], "--store", trained.store, "--selectors", names, "--out", out
+    )
+    assert (seen["subject"], seen["images"]) == (trained.run, 4)
+    assert 0 < seen["pixels"] <= 4 * 32 * 32
+    assert list(seen["selectors"]) == list(SELECTORS)
+    assert seen["selectors"]["pseudoseg"]["overall"]["sampling"] == 100
+    assert seen["selectors"]["pseudoseg"]["overall"]["accuracy"] == pytest.approx(seen["correct"])
+    assert set(seen["features"]) == set(FEATURES)
+    assert sum(each["pixels"] for each in seen["calibration"]["bins"]) == seen["pixels"]
+    assert {path.name for path in out.iterdir()} == {
+        "table9.csv",
+        "figure1.png",
+        "figure1.pdf",
+        "reliability.png",
+    }
+    with (out / "table9.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    overall = {row["selector"]: row for row in rows if row["axis"] == "overall"}
+    for name, each in seen["selectors"].items():
+        assert float(overall[name]["sampling"]) == each["overall"]["sampling"]
+
+
+def test_the_networks_share_of_correct_pixels_is_the_stored_one(
+    csl: Callable[..., Any], trained: Trained
+) -> None:
+    from results.store import Store
+
+    best = Store(trained.store).find(trained.run).best
+    assert best is not None
+    confusion = np.array(best.confusion).reshape(8, 8)
+    seen = json_of(csl, trained.run, "--store", trained.store)
+    assert seen["correct"] == pytest.approx(100 * confusion.trace() / confusion.sum())
+
+
+def test_unlabeled_images_have_a_truth_in_shapes(csl: Callable[..., Any], trained: Trained) -> None:
+    seen = json_of(
+        csl, trained.run, "--store", trained.store, "--images", "unlabeled", "--limit", 3
+    )
+    assert seen["images"] == 3
+    assert seen["figure_image"]["name"].startswith("train/")
+
+
+def test_saved_logits_give_what_each_selector_says_of_each_image(
+    csl: Callable[..., Any], saved: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    seen = json_of(csl, "--logits", saved, "--selectors", "csl,threshold")
+    truth = arrays["truth"]
+    for name in ("csl", "threshold"):
+        config = SelectionConfig(selector=name)  # type: ignore[arg-type]
+        said = [
+            select(torch.from_numpy(one[None]), torch.ones(1, 9, 11, dtype=torch.bool), config)
+            for one in arrays["logits"]
+        ]
+        reliable = torch.cat([each.reliable for each in said]).numpy() & (truth != 255)
+        correct = (arrays["logits"].argmax(1) == truth) & (truth != 255)
+        overall = seen["selectors"][name]["overall"]
+        assert overall["sampling"] == pytest.approx(100 * reliable.sum() / (truth != 255).sum())
+        assert overall["accuracy"] == pytest.approx(100 * correct[reliable].mean())
+        assert overall["recall"] == pytest.approx(100 * reliable[correct].mean())
+    assert seen["figure_image"]["index"] == 1, "the most often wrong"
+    assert json_of(csl, "--logits", saved, "--image", 2)["figure_image"]["index"] == 2
+
+
+def test_features_are_scored_on_the_pixels_with_a_truth(
+    csl: Callable[..., Any], saved: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    seen = json_of(csl, "--logits", saved)
+    probability = torch.from_numpy(arrays["logits"]).double().softmax(1).amax(1).numpy()
+    scored = arrays["truth"] != 255
+    correct = arrays["logits"].argmax(1) == arrays["truth"]
+    expected = auroc(probability[scored], correct[scored])
+    assert seen["features"]["p_max"]["auroc"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_running_averages_are_those_of_all_images(
+    saved: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    predictions = saved_predictions(saved, None)
+    judged = judge(predictions, SelectionConfig(), ("softmatch",))
+    confidence = torch.from_numpy(arrays["logits"]).softmax(1).amax(1)
+    mean = confidence.double().mean().item()  # images of one size
+    chosen = (confidence.double() >= mean).numpy() & (arrays["truth"] != 255)
+    assert judged.selected["softmatch"].sum() == chosen.sum()
+
+
+def test_the_grid_has_the_flags_of_the_image(saved: Path, arrays: dict[str, np.ndarray]) -> None:
+    plane = judge(saved_predictions(saved, None), SelectionConfig(), ("csl",)).plane
+    logits = torch.from_numpy(arrays["logits"][plane.index][None])
+    flags = select(logits, torch.ones(1, 9, 11, dtype=torch.bool), SelectionConfig()).reliable
+    flags = flags[0].numpy()[arrays["truth"][plane.index] != 255]
+    column = np.abs(np.log(plane.grid_residual)[:, None] - np.log(plane.residual)).argmin(0)
+    row = np.abs(np.log(plane.grid_dispersion)[:, None] - np.log(plane.dispersion)).argmin(0)
+    assert 0.1 < flags.mean() < 0.95, "both kinds are there"
+    assert (plane.grid_reliable[row, column] == flags).mean() > 0.95
+
+
+def test_pixels_beyond_the_limit_are_a_fixed_sample(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = judge(saved_predictions(saved, None), SelectionConfig(), ("csl",))
+    monkeypatch.setattr("csl.lab.MOST_PIXELS", 100)
+    one, other = (
+        judge(saved_predictions(saved, None), SelectionConfig(), ("csl",)) for _ in range(2)
+    )
+    assert len(whole.correct) == 3 * 8 * 11
+    assert 30 < len(one.correct) <= 100
+    assert np.array_equal(one.features, other.features)
+    assert np.array_equal(one.confusion, whole.confusion)
+
+
+def test_the_terminal_has_a_line_per_rate_and_selector(
+    csl: Callable[..., Any], saved: Path
+) -> None:
+    ended = csl("select", "--logits", saved, "--selectors", "csl,threshold,ael")
+    assert ended.code == 0, ended.err
+    for name in ("csl", "threshold", "ael"):
+        for rate in ("sampling", "accuracy", "recall"):
+            assert any(line.split()[:2] == [rate, name] for line in ended.out.splitlines())
+    assert "AUROC" in ended.out
+
+
+def refusal(csl: Callable[..., Any], *arguments: object) -> str:
+    ended = csl("select", *arguments)
+    assert ended.code == 2
+    assert ended.err.startswith("error: ")
+    assert "Traceback" not in ended.err
+    assert ended.out == ""
+    text: str = ended.err
+    return text
+
+
+def test_an_unknown_selector_is_told_the_choices(csl: Callable[..., Any], saved: Path) -> None:
+    said = refusal(csl, "--logits", saved, "--selectors", "csl,fixmatch")
+    assert "fixmatch" in said
+    assert all(name in said for name in SELECTORS)
+    assert "twice" in refusal(csl, "--logits", saved, "--selectors", "csl,csl")
+
+
+def test_either_a_training_or_logits(csl: Callable[..., Any], saved: Path) -> None:
+    assert "--logits" in refusal(csl)
+    assert "--logits" in refusal(csl, "abc", "--logits", saved)
+
+
+def test_a_training_without_its_network_is_refused(
+    csl: Callable[..., Any], trained: Trained
+) -> None:
+    best = trained.store / "checkpoints" / trained.run / "best.pt"
+    content = best.read_bytes()
+    try:
+        best.unlink()
+        assert str(best) in refusal(csl, trained.run, "--store", trained.store)
+        best.write_bytes(content[:1000])
+        assert "cannot be used" in refusal(csl, trained.run, "--store", trained.store)
+    finally:
+        best.write_bytes(content)
+    assert "starts with" in refusal(csl, "xyz", "--store", trained.store)
+    assert "folder" in refusal(csl, trained.run, "--store", "s3://bucket/store")
+
+
+def test_daw_needs_labels(csl: Callable[..., Any], saved: Path) -> None:
+    assert "labeled" in refusal(csl, "--logits", saved, "--selectors", "daw")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"logits": np.zeros((3, 9, 11))}, "no logits"),
+        ({"logits": np.zeros((3, 1, 9, 11))}, "no logits"),
+        ({"logits": np.zeros((3, 4, 9, 11), dtype=np.int64)}, "no logits"),
+        ({"logits": np.full((3, 4, 9, 11), np.nan)}, "cannot be judged"),
+        ({"truth": np.zeros((3, 9, 10), dtype=np.uint8)}, "does not fit"),
+        ({"truth": np.zeros((3, 9, 11), dtype=np.int64)}, "does not fit"),
+        ({"truth": np.full((3, 9, 11), 4, dtype=np.uint8)}, "outside"),
+        ({"truth": np.full((3, 9, 11), 255, dtype=np.uint8)}, "no pixel"),
+    ],
+)
+def test_arrays_that_are_no_predictions(
+    csl: Callable[..., Any],
+    tmp_path: Path,
+    arrays: dict[str, np.ndarray],
+    change: dict[str, np.ndarray],
+    word: str,
+) -> None:
+    path = tmp_path / "bad.npz"
+    np.savez(path, **(arrays | change))  # type: ignore[arg-type]
+    assert word in refusal(csl, "--logits", path)
+
+
+def test_files_that_are_no_arrays(
+    csl: Callable[..., Any], tmp_path: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    path = tmp_path / "bad.npz"
+    assert str(path) in refusal(csl, "--logits", path)
+    path.write_bytes(b"PK\x03\x04 torn")
+    assert str(path) in refusal(csl, "--logits", path)
+    np.save(tmp_path / "one.npy", arrays["logits"])
+    assert "savez" in refusal(csl, "--logits", tmp_path / "one.npy")
+    np.savez(path, logits=arrays["logits"])
+    assert "missing" in refusal(csl, "--logits", path)
+    np.savez(path, logits=np.array([{}], dtype=object), truth=arrays["truth"])
+    assert "savez" in refusal(csl, "--logits", path)
+
+
+def test_an_image_that_is_not_there_and_a_file_for_a_folder(
+    csl: Callable[..., Any], saved: Path
+) -> None:
+    assert "0 to 2" in refusal(csl, "--logits", saved, "--image", 3)
+    assert "--out" in refusal(csl, "--logits", saved, "--out", saved)
