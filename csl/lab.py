@@ -351,9 +351,11 @@ def _plane(predictions: Predictions, index: int, config: SelectionConfig) -> Pla
 
 
 def _decades(values: Tensor) -> Tensor:
-    """Points evenly spaced in their logarithm, from a decade below the values to one above."""
-    low, high = values.clamp(min=torch.finfo(torch.float64).tiny).log10().aminmax()
-    return torch.logspace(low.item() - 1, high.item() + 1, _GRID, dtype=torch.float64)
+    """Points evenly spaced in their logarithm, from below the values to above: any figure's."""
+    logarithms = values.clamp(min=torch.finfo(torch.float64).tiny).log10()
+    low, high = (bound.item() for bound in logarithms.aminmax())
+    room = 1 + (high - low) / 10
+    return torch.logspace(low - room, high + room, _GRID, dtype=torch.float64)
 
 
 def _grid_reliable(

@@ -218,6 +218,16 @@ def test_the_terminal_has_a_line_per_rate_and_selector(
     assert "AUROC" in ended.out
 
 
+def test_many_classes_are_not_cut(csl: Callable[..., Any], tmp_path: Path) -> None:
+    logits = np.random.default_rng(0).normal(0, 4, (1, 60, 20, 20))
+    np.savez(tmp_path / "many.npz", logits=logits, truth=logits.argmax(1).astype(np.uint8))
+    ended = csl("select", "--logits", tmp_path / "many.npz")
+    assert ended.code == 0, ended.err
+    assert "…" not in ended.out
+    accuracy = next(line for line in ended.out.splitlines() if line.startswith("accuracy"))
+    assert accuracy.split()[-2:] == ["100.0", "100.0"], "all are correct"
+
+
 def refusal(csl: Callable[..., Any], *arguments: object) -> str:
     ended = csl("select", *arguments)
     assert ended.code == 2
