@@ -16,7 +16,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': "''",
+    '"': "{''}",  # in a group: beside a single quote it would be read as another one
     "`": r"\textasciigrave{}",
     "[": "{[}",  # a bracket or star after \\ is that command's argument
     "]": "{]}",

@@ -1,5 +1,6 @@
 """Takes a dataset's configuration and entries of its lists; gives decoded images and masks."""
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -162,13 +163,19 @@ def load_mask(path: Path, classes: int) -> Image.Image:
     return indices
 
 
+# What Pillow raises for a damaged file; a SyntaxError or ValueError is a broken PNG chunk.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """An image file whose decoding errors name the file."""
     try:
         with Image.open(path) as image:
             yield image
-    except (OSError, SyntaxError) as error:  # Pillow's SyntaxError: a broken PNG chunk
+    except InputError:
+        raise
+    except _BROKEN as error:
         raise InputError(
             f"the image cannot be read: {error}",
             file=path,

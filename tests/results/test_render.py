@@ -121,7 +121,7 @@ def unescape(text: str) -> str:
         (r"\textless{}", "<"),
         (r"\textgreater{}", ">"),
         (r"\textbar{}", "|"),
-        ("''", '"'),
+        ("{''}", '"'),
         ("{[}", "["),
         ("{]}", "]"),
         ("{*}", "*"),
@@ -139,7 +139,7 @@ def test_latex_shows_any_ascii_text(text: str) -> None:
     escaped = latex(text)
     assert unescape(escaped) == text
     # No special character is left without its escape, nor a ligature.
-    assert not re.search(r"(?<!\\)[$&#%_~^]|--", escaped)
+    assert not re.search(r"(?<!\\)[$&#%_~^]|--|(?<!{)''|''(?!})", escaped)
 
 
 def test_latex_of_the_papers_names() -> None:

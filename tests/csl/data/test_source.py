@@ -123,7 +123,8 @@ def test_a_broken_file_is_named_or_still_decodes(voc: Path, data: st.DataObject)
         load_mask(voc / "SegmentationClass/a.png", 255)
     except InputError as error:
         named = error.file  # any other exception fails the test
-    path.write_bytes(intact)
+    finally:
+        path.write_bytes(intact)
     assert named == path
 
 
