@@ -18,7 +18,7 @@ from ablations import views
 from ablations.plan import make_plan
 from ablations.request import DEFAULT_STORE, Request, StoreOption, with_request
 from csl.errors import InputError
-from csl.identity import Locations
+from csl.locations import Locations
 from results.store import Store, StoreError
 
 app = typer.Typer(

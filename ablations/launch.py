@@ -7,7 +7,7 @@ from pathlib import Path
 from ablations.plan import Plan, Planned
 from cluster.jobs import Job, Resources, command_line, read_code
 from csl.errors import InputError
-from csl.identity import Locations
+from csl.locations import Locations
 
 _BATCH_NORM_MIN = 2
 

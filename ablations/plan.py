@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from ablations.expand import Cell, Grid
-from csl.identity import Identity, Locations, Training, identify
+from csl.identity import Identity, Training, identify
+from csl.locations import Locations
 from results.schema import FINAL_FAILURES, Record
 from results.store import Store
 

@@ -11,7 +11,7 @@ import typer
 from ablations.expand import Grid, Options, expand
 from ablations.spec import load_setting, load_spec
 from csl.errors import InputError
-from csl.identity import Locations
+from csl.locations import Locations
 from results.store import Store
 
 StoreOption = Annotated[

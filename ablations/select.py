@@ -16,8 +16,8 @@ from ablations.documents import explain
 from csl.config import SelectionConfig, TrainingConfig
 from csl.data.lists import open_lists
 from csl.errors import InputError, NotANumberError
-from csl.identity import Locations
 from csl.lab import FEATURES, Judged, Predictions, judge, network_predictions, saved_predictions
+from csl.locations import Locations
 from csl.selection import SELECTORS
 from results.figures import FeaturePlane, draw_feature_plane, draw_reliability
 from results.schema import Record

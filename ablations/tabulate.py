@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from ablations.expand import Grid
 from csl.errors import InputError
-from csl.identity import Locations, Training, identify
+from csl.identity import Training, identify
+from csl.locations import Locations
 from results.schema import Record
 from results.store import Store
 from results.table import CellRun, Rule, Table, TableLayout, build

@@ -14,7 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import csl
-from csl.identity import Identity, Locations, Training
+from csl.identity import Identity, Training
+from csl.locations import Locations
 from results.schema import Provenance
 
 

@@ -11,26 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from csl.config import TrainingConfig
-from csl.data.lists import SplitLists, open_lists
+from csl.data.lists import open_lists
 from csl.errors import InputError
+from csl.locations import Locations
 
 SCHEMA = 1
 """Raised whenever the same configuration starts to mean other numbers."""
-
-
-@dataclass(frozen=True)
-class Locations:
-    """Where things lie on this machine; never part of an identity.
-
-    Args:
-        data_root: the dataset's folder; None for ``shapes``.
-        splits_root: the folder of split lists; None means ``splits`` below the dataset.
-        weights: the backbone's weights file; None only when training from scratch.
-    """
-
-    data_root: Path | None = None
-    splits_root: Path | None = None
-    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +117,3 @@ def _hash_file(path: Path, size: int, mtime_ns: int) -> str:
 def _digest(content: list[Any]) -> str:
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-__all__ = ["SCHEMA", "Identity", "Locations", "SplitLists", "Training", "hash_weights", "identify"]

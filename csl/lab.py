@@ -19,7 +19,7 @@ from csl.data.lists import Entry, SplitLists
 from csl.data.source import IGNORE, Source, open_source
 from csl.errors import InputError, NotANumberError
 from csl.evaluate import confusion_matrix
-from csl.identity import Locations
+from csl.locations import Locations
 from csl.models import build_network
 from csl.selection.features import ConfidenceFeatures, confidence_features
 from csl.selection.selectors import build_selector

@@ -21,7 +21,8 @@ from csl.data.lists import open_lists
 from csl.data.source import open_source
 from csl.errors import NotANumberError
 from csl.evaluate import class_iou, evaluate, mean_iou
-from csl.identity import Locations, Training
+from csl.identity import Training
+from csl.locations import Locations
 from csl.losses import poly_learning_rate
 from csl.models import DeepLabV3Plus, build_network
 from csl.step import CslStep

@@ -3,15 +3,11 @@
 Importable without torch and numpy: planning hashes the lists and fingerprints the files.
 """
 
-from typing import TYPE_CHECKING
-
 from csl.config import ShapesData, VocData
 from csl.data.entries import Entry, SplitLists, digest, hash_lists
 from csl.data.voc import open_voc_lists
 from csl.errors import InputError
-
-if TYPE_CHECKING:
-    from csl.identity import Locations
+from csl.locations import Locations
 
 SHAPES_VERSION = 1
 """Raised whenever a pixel of csl/data/shapes.py changes (kept here: that module needs numpy)."""
@@ -19,7 +15,7 @@ SHAPES_VERSION = 1
 _ORDER = ("labeled order", 0)  # with scenes_seed 0, every class is in 3 of the first 8 images
 
 
-def open_lists(data: ShapesData | VocData, split: str, locations: "Locations") -> SplitLists:
+def open_lists(data: ShapesData | VocData, split: str, locations: Locations) -> SplitLists:
     """The lists of one split, every file they name known to exist.
 
     Args:

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from PIL import Image
 
@@ -13,9 +13,7 @@ from csl.data import shapes
 from csl.data.entries import Entry, SplitLists
 from csl.data.voc import voc_folder
 from csl.errors import InputError
-
-if TYPE_CHECKING:
-    from csl.identity import Locations
+from csl.locations import Locations
 
 IGNORE = 255
 """The mask value that no loss and no score counts."""
@@ -51,7 +49,7 @@ class Source(Protocol):
         ...
 
 
-def open_source(data: ShapesData | VocData, locations: "Locations") -> Source:
+def open_source(data: ShapesData | VocData, locations: Locations) -> Source:
     """The decoder of a dataset.
 
     Raises:
@@ -75,7 +73,7 @@ def class_names(data: ShapesData | VocData) -> tuple[str, ...]:
             return tuple(f"class {k}" for k in range(data.classes))
 
 
-def check_masks(lists: SplitLists, data: ShapesData | VocData, locations: "Locations") -> None:
+def check_masks(lists: SplitLists, data: ShapesData | VocData, locations: Locations) -> None:
     """Decode every labeled and val mask once, so that a bad one stops before anything runs.
 
     Raises:

@@ -6,13 +6,10 @@ Importable without torch and numpy. Pixels are read in source.py.
 import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from csl.data.entries import Entry, SplitLists, digest, hash_lists
 from csl.errors import InputError
-
-if TYPE_CHECKING:
-    from csl.identity import Locations
+from csl.locations import Locations
 
 _DOWNLOAD = (
     "download VOCtrainval_11-May-2012.tar from "
@@ -22,7 +19,7 @@ _DOWNLOAD = (
 )
 
 
-def voc_folder(locations: "Locations") -> Path:
+def voc_folder(locations: Locations) -> Path:
     """The VOC2012 folder (the one with JPEGImages), resolved.
 
     Raises:
@@ -44,7 +41,7 @@ def voc_folder(locations: "Locations") -> Path:
     )
 
 
-def open_voc_lists(split: str, locations: "Locations") -> SplitLists:
+def open_voc_lists(split: str, locations: Locations) -> SplitLists:
     """Read ``<splits>/<split>/{labeled,unlabeled}.txt`` and ``<splits>/val.txt``.
 
     Masks of unlabeled images are neither opened nor looked for.

@@ -15,7 +15,8 @@ from PIL import Image
 from ablations.expand import Grid, Options, expand
 from ablations.spec import load_setting, load_spec
 from csl.errors import InputError
-from csl.identity import Identity, Locations, Training, identify
+from csl.identity import Identity, Training, identify
+from csl.locations import Locations
 from results.schema import Record
 from results.store import Store
 from tests.results.conftest import make_record

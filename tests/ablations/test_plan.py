@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ablations.plan import Plan, make_plan
-from csl.identity import Locations
+from csl.locations import Locations
 from results.schema import FINAL_FAILURES, Failure, Record
 from results.store import Store
 from tests.ablations.conftest import SPEC, VOC_SETTING, MakeGrid, Write, refused

@@ -16,8 +16,9 @@ from ablations.spec import load_setting, load_spec
 from cluster.jobs import Code, Job, Resources
 from cluster.worker import run_job
 from csl.config import SelectionConfig
-from csl.identity import Locations, identify
+from csl.identity import identify
 from csl.lab import FEATURES, judge, saved_predictions
+from csl.locations import Locations
 from csl.selection import SELECTORS, select
 from results.selection import auroc
 

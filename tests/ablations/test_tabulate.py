@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ablations.expand import Grid
 from ablations.tabulate import tabulate
-from csl.identity import Locations, identify
+from csl.identity import identify
+from csl.locations import Locations
 from results.schema import Failure, Record
 from results.store import Store
 from tests.ablations.conftest import SPEC, VOC_SETTING, MakeGrid, record_of, refused

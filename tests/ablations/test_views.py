@@ -13,7 +13,7 @@ from rich.console import Console
 from ablations import views
 from ablations.doctor import Check
 from ablations.plan import make_plan
-from csl.identity import Locations
+from csl.locations import Locations
 from results.schema import Failure, Record
 from results.store import Store
 from tests.ablations.conftest import SPEC, MakeGrid

@@ -13,7 +13,8 @@ import pytest
 import csl
 from cluster.jobs import Code, Job, Resources, command_line, provenance, read_code
 from csl.config import ShapesData, TrainingConfig
-from csl.identity import Locations, Training, identify
+from csl.identity import Training, identify
+from csl.locations import Locations
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from ablations.spec import load_setting, load_spec
 from cluster.jobs import Code, Job, Resources
 from cluster.worker import PROGRESS, failed_record, run_job
 from csl.errors import InputError, NotANumberError
-from csl.identity import Locations, Training, identify
+from csl.identity import Training, identify
+from csl.locations import Locations
 from csl.trainer import BEST, RESUME
 from results.schema import Failure
 from results.store import Store

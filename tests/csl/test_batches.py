@@ -15,7 +15,7 @@ from csl.config import MaskingConfig, ScheduleConfig, ShapesData, TrainingConfig
 from csl.data.lists import Entry, SplitLists, open_lists
 from csl.data.source import Source, open_source
 from csl.errors import InputError
-from csl.identity import Locations
+from csl.locations import Locations
 
 DATA = ShapesData(crop=32, image_size=32, train_images=22, val_images=2)
 

@@ -10,7 +10,7 @@ import pytest
 from csl.config import ShapesData
 from csl.data.lists import open_lists
 from csl.errors import InputError, NotANumberError
-from csl.identity import Locations
+from csl.locations import Locations
 
 
 def full() -> InputError:

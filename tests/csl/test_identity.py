@@ -16,7 +16,8 @@ from pydantic import ValidationError
 import csl.identity
 from csl.config import ShapesData, TrainingConfig
 from csl.errors import InputError
-from csl.identity import Locations, Training, hash_weights, identify
+from csl.identity import Training, hash_weights, identify
+from csl.locations import Locations
 
 SCRATCH = {"network": {"pretrained": False}}
 SHAPES = {"data": {"dataset": "shapes", "train_images": 12, "val_images": 3}, **SCRATCH}
@@ -293,7 +294,7 @@ def test_planning_needs_neither_torch_nor_numpy() -> None:
     script = (
         "import sys\n"
         "from csl.config import ShapesData, TrainingConfig\n"
-        "from csl.identity import Locations, Training, identify\n"
+        "from csl.identity import Training, identify\nfrom csl.locations import Locations\n"
         "config = TrainingConfig.model_validate(\n"
         "    {'data': {'dataset': 'shapes'}, 'network': {'pretrained': False}})\n"
         "print(identify(Training(config, '8', 0), Locations()).id)\n"

@@ -15,7 +15,7 @@ from csl.config import TrainingConfig
 from csl.data.lists import open_lists
 from csl.data.source import open_source
 from csl.errors import NotANumberError
-from csl.identity import Locations
+from csl.locations import Locations
 from csl.models import DeepLabV3Plus, build_network
 from csl.selection import SELECTORS, build_selector, select
 from csl.step import CslStep, StepTerms

@@ -21,7 +21,8 @@ from csl.config import NetworkConfig, TrainingConfig
 from csl.data.lists import open_lists
 from csl.data.source import open_source
 from csl.errors import NotANumberError
-from csl.identity import Locations, Training
+from csl.identity import Training
+from csl.locations import Locations
 from csl.models import DeepLabV3Plus, build_network
 from csl.selection import build_selector
 from csl.trainer import BEST, RESUME, EpochReport, Outcome, train

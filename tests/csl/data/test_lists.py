@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from csl.config import ShapesData, VocData
 from csl.data.lists import SplitLists, open_lists
 from csl.errors import InputError
-from csl.identity import Locations
+from csl.locations import Locations
 
 SHAPES = ShapesData(train_images=40, val_images=6)
 NOWHERE = Locations()

@@ -13,7 +13,7 @@ from csl.config import ShapesData, VocData
 from csl.data.lists import Entry, SplitLists
 from csl.data.source import Source, check_masks, class_names, load_mask, open_source
 from csl.errors import InputError
-from csl.identity import Locations
+from csl.locations import Locations
 
 ENTRY = Entry("JPEGImages/a.jpg", "SegmentationClass/a.png")
 INDICES = np.array([[0, 1, 255], [2, 2, 0]], np.uint8)

@@ -1,0 +1,19 @@
+"""Takes paths; gives the one value that says where data and weights lie on this machine."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Where things lie on this machine; never part of an identity.
+
+    Args:
+        data_root: the dataset's folder; None for ``shapes``.
+        splits_root: the folder of split lists; None means ``splits`` below the dataset.
+        weights: the backbone's weights file; None only when training from scratch.
+    """
+
+    data_root: Path | None = None
+    splits_root: Path | None = None
+    weights: Path | None = None
