@@ -42,7 +42,7 @@ def default_resources(cluster: Cluster, workers: int, gpus: float | None) -> Res
     """
     per_worker = gpus if gpus is not None else (1.0 if cluster.gpus else 0.0)
     have, unit = (cluster.gpus, "GPUs") if per_worker else (cluster.cpus, "CPUs")
-    if workers * max(per_worker, 0.0 if per_worker else 1.0) > have:
+    if workers * (per_worker or 1) > have:
         raise InputError(
             f"one training wants more {unit} than this Ray has ({have:g})",
             key="--workers",

@@ -4,13 +4,12 @@ Importable without torch: planning names every training before anything runs.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from csl.config import TrainingConfig
+from csl.data.entries import digest
 from csl.data.lists import open_lists
 from csl.errors import InputError
 from csl.locations import Locations
@@ -39,7 +38,7 @@ class Training:
         """16 hex digits naming what was asked, without the data's content.
 
         Finds records on a machine that does not have the dataset."""
-        return _digest([self.config.model_dump(mode="json"), self.split, self.seed, SCHEMA])
+        return digest([self.config.model_dump(mode="json"), self.split, self.seed, SCHEMA])
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def identify(training: Training, locations: Locations) -> Identity:
         SCHEMA,
     ]
     return Identity(
-        id=_digest(content),
+        id=digest(content),
         recipe=training.recipe,
         split_hash=lists.content_hash,
         data_fingerprint=lists.fingerprint,
@@ -112,8 +111,3 @@ def hash_weights(path: Path | None) -> str:
 def _hash_file(path: Path, size: int, mtime_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def _digest(content: list[Any]) -> str:
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

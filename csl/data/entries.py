@@ -51,5 +51,6 @@ def hash_lists(labeled: Iterable[Entry], unlabeled: Iterable[Entry], val: Iterab
 
 
 def digest(content: object) -> str:
-    """SHA-256 of a value's JSON, 16 hex digits."""
-    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()[:16]
+    """SHA-256 of a value's JSON, 16 hex digits; the order of its keys does not count."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

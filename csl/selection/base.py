@@ -1,5 +1,6 @@
 """Takes a batch's logits; gives what every selector says of each pixel, and how it is asked."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +33,7 @@ class Selection:
     loss_scale: Tensor | None = None
 
 
-class Selector(nn.Module):
+class Selector(nn.Module, ABC):
     """Judges predictions. State, where there is one, is in buffers.
 
     In training mode a stateful selector first takes the batch into its running averages, then
@@ -86,8 +87,9 @@ class Selector(nn.Module):
         """
         self._learn(logits.detach(), target, valid)
 
+    @abstractmethod
     def _judge(self, logits: Tensor, valid: Tensor, progress: float) -> Selection:
-        raise NotImplementedError
+        """What ``forward`` gives, of logits without gradients and outside autocast."""
 
     def _learn(self, logits: Tensor, target: Tensor, valid: Tensor) -> None:
         pass
