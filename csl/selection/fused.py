@@ -11,7 +11,7 @@ from torch import Tensor
 
 from csl.errors import NotANumberError
 
-_BLOCK_BYTES = 2 << 20  # of logits at a time on a CPU: more leaves the cache, less is mostly calls
+_BLOCK_BYTES = 3 << 20  # of logits at a time on a CPU: more leaves the cache, less is mostly calls
 _LANES = 64  # blocks are whole vectors: a remainder's scalar code rounds otherwise
 _LOG2_E = math.log2(math.e)
 _NOTHING = -200.0  # whose exponential is 0: instead of infinity, which times 0 is NaN

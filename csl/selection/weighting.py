@@ -24,8 +24,9 @@ def reliable_statistics(features: Tensor, cluster: Tensor) -> tuple[Tensor, Tens
     values, member = features.double(), cluster.double().unsqueeze(2)
     count = cluster.sum(1, keepdim=True)
     # From the largest down: the mean of equal values is then that value, not a rounding below it.
-    top = torch.where(cluster.unsqueeze(1), values, -torch.inf).amax(-1).nan_to_num(neginf=0)
-    deviation = values - top.unsqueeze(-1)
+    inside = torch.where(cluster.unsqueeze(1), values, -torch.inf)
+    top = inside.amax(-1).nan_to_num(neginf=0)
+    deviation = torch.sub(values, top.unsqueeze(-1), out=inside)
     lower = torch.bmm(deviation, member).squeeze(2) / count.clamp(min=1)
     deviation.sub_(lower.unsqueeze(-1)).square_()
     return top + lower, torch.bmm(deviation, member).squeeze(2) / (count - 1).clamp(min=1)
