@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -153,3 +154,61 @@ def test_a_save_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
     assert load_quietly(path) == {"epoch": 1}
     checkpoint.save({"epoch": 3}, path)  # over what the failure left behind
     assert load_quietly(path) == {"epoch": 3}
+
+
+@pytest.fixture
+def two_kept(tmp_path: Path) -> Path:
+    """A folder with the saves of two epochs."""
+    path = tmp_path / "resume.pt"
+    for epoch in (1, 2, 3):
+        checkpoint.save({"epoch": epoch}, path, keep_previous=True)
+    return path
+
+
+def test_only_one_previous_save_is_kept(two_kept: Path) -> None:
+    assert load_quietly(two_kept) == {"epoch": 3}
+    assert load_quietly(checkpoint.previous(two_kept)) == {"epoch": 2}
+    assert len(list(two_kept.parent.iterdir())) == 2
+    checkpoint.remove(two_kept)
+    assert not list(two_kept.parent.iterdir())
+
+
+@pytest.mark.parametrize("damage", [truncated, empty, other_text])
+def test_a_damaged_save_falls_back_to_the_one_before(
+    two_kept: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    two_kept.write_bytes(damage(two_kept.read_bytes()))
+    with pytest.warns(UserWarning, match="the one before it is tried"):
+        assert checkpoint.load(two_kept) == {"epoch": 2}
+
+
+def test_where_both_are_damaged_it_starts_over(two_kept: Path) -> None:
+    for path in (two_kept, checkpoint.previous(two_kept)):
+        path.write_bytes(b"torn")
+    with pytest.warns(UserWarning, match="starts over"):
+        assert checkpoint.load(two_kept) is None
+
+
+def test_a_kill_between_the_two_renames_leaves_the_previous_one(two_kept: Path) -> None:
+    two_kept.replace(checkpoint.previous(two_kept))
+    assert load_quietly(two_kept) == {"epoch": 3}
+
+
+def test_a_full_disk_leaves_the_old_one_and_no_litter(two_kept: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (2**16, hard)
+    )  # writing further fails, as on a full disk
+    try:
+        with pytest.raises((OSError, RuntimeError)):
+            checkpoint.save({"much": torch.zeros(2**20)}, two_kept, keep_previous=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert load_quietly(two_kept) == {"epoch": 3}
+    assert len(list(two_kept.parent.iterdir())) == 2
+
+
+def test_what_a_killed_save_left_aside_is_removed(two_kept: Path) -> None:
+    (two_kept.parent / f".{two_kept.name}.12345.tmp").write_bytes(b"half")
+    checkpoint.load(two_kept)
+    assert len(list(two_kept.parent.iterdir())) == 2
