@@ -84,6 +84,11 @@ class ProgressView:
                 self._say(each, "running", run)
             self.last_line = time.monotonic()
 
+    def retried(self, index: int, reason: str) -> None:
+        run = self.running.pop(index, None)
+        self.waiting.add(index)
+        self._say(index, f"again after: {reason}", run)
+
     def finished(self, index: int) -> None:
         self._end(index, "finished")
 

@@ -1,7 +1,9 @@
 """Takes jobs and a connected Ray; lets Ray Tune schedule them until each has its record."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,13 +18,16 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from cluster.connect import Cluster
 from cluster.failures import name_failure
 from cluster.jobs import Job, Resources
-from cluster.worker import failed_record, run_job
-from csl.errors import InputError, NotANumberError
-from results.schema import FINAL_FAILURES
+from cluster.worker import HUNG, STOPPING_FAILURES, Report, failed_record, run_job
+from csl.errors import InputError
+from results.schema import Failure
 from results.store import Store
 
-MAX_RETRIES = 3
+MAX_RETRIES = 10
 """How often a training may be lost to its machines before it counts as failed."""
+
+Work = Callable[[Job, Report], None]
+"""What a worker does with a job: ``run_job``, or a stand-in of the same shape in a benchmark."""
 
 
 class Watcher(Protocol):
@@ -30,6 +35,7 @@ class Watcher(Protocol):
 
     def started(self, index: int) -> None: ...
     def reported(self, index: int, metrics: dict[str, Any]) -> None: ...
+    def retried(self, index: int, reason: str) -> None: ...
     def finished(self, index: int) -> None: ...
     def failed(self, index: int, reason: str) -> None: ...
 
@@ -52,32 +58,55 @@ def default_resources(cluster: Cluster, workers: int, gpus: float | None) -> Res
     return Resources(workers=workers, cpus=1, gpus=per_worker)
 
 
-def run_jobs(jobs: Sequence[Job], cluster: Cluster, watcher: Watcher) -> None:
+def run_jobs(
+    jobs: Sequence[Job], cluster: Cluster, watcher: Watcher, work: Work = run_job
+) -> None:
     """Run every job; each leaves a record, complete or failed, unless it is interrupted.
 
-    Tune's own folder is the cluster's scratch: what is done is what the store says.
+    A training lost to its machines goes on from its last checkpoint, up to ``MAX_RETRIES`` times.
+    One that ran out of memory is tried once more at the end, with its device for itself. Tune's
+    own folder is the cluster's scratch: what is done is what the store says.
 
     Args:
         jobs: the trainings; all occupy the same resources.
         cluster: where.
         watcher: told of progress.
+        work: what each worker does.
     """
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    wants = jobs[0].resources
+    bridge = _Bridge(jobs, watcher, again=True)
+    _tune(jobs, range(len(jobs)), bridge, cluster, work, slots(cluster, wants))
+    if bridge.out_of_memory:
+        alone = replace(wants, gpus=math.ceil(wants.gpus))
+        jobs = [replace(job, resources=alone) for job in jobs]
+        concurrent = slots(cluster, alone) if alone.gpus else 1
+        last = _Bridge(jobs, watcher, again=False)
+        _tune(jobs, sorted(bridge.out_of_memory), last, cluster, work, concurrent)
+
+
+def _tune(
+    jobs: Sequence[Job],
+    indices: Sequence[int],
+    bridge: "_Bridge",
+    cluster: Cluster,
+    work: Work,
+    concurrent: int,
+) -> None:
+    """One experiment of Tune's over the jobs of these indices."""
     wants = jobs[0].resources
     nested = wants.workers > 1
     # The driver of a data-parallel trial takes nothing but a mark of the head node: Ray Train
     # makes its own placement group, and counting the workers twice would deadlock.
     bundle = {"node:__internal_head__": 0.001} if nested else _bundle(wants)
-    concurrent = slots(cluster, wants)
-    for name in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    trial = _nested_trial if nested else _trial
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(
-                _nested_trial if nested else _trial, jobs=tuple(jobs), scratch=cluster.scratch
-            ),
+            tune.with_parameters(trial, jobs=tuple(jobs), work=work, scratch=cluster.scratch),
             tune.PlacementGroupFactory([bundle]),
         ),
-        param_space={"index": tune.grid_search(list(range(len(jobs))))},
+        param_space={"index": tune.grid_search(list(indices))},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=concurrent,
             reuse_actors=not nested,
@@ -85,9 +114,9 @@ def run_jobs(jobs: Sequence[Job], cluster: Cluster, watcher: Watcher) -> None:
             trial_dirname_creator=lambda trial: jobs[trial.config["index"]].identity.id,
         ),
         run_config=tune.RunConfig(
-            name="trials",
+            name="trials" if bridge.again else "alone",
             storage_path=str(cluster.scratch),
-            callbacks=[_Bridge(jobs, watcher)],
+            callbacks=[bridge],
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
             verbose=0,
         ),
@@ -106,17 +135,17 @@ def slots(cluster: Cluster, wants: Resources) -> int:
     return max(1, int(min(by_cpu, by_gpu)))
 
 
-def _trial(config: dict[str, Any], jobs: tuple[Job, ...], scratch: Path) -> None:
+def _trial(config: dict[str, Any], jobs: tuple[Job, ...], work: Work, scratch: Path) -> None:
     """One worker: train in the trial's own process."""
-    _unless_final(lambda: run_job(jobs[config["index"]], tune.report))
+    _unless_stopping(lambda: work(jobs[config["index"]], tune.report))
 
 
-def _nested_trial(config: dict[str, Any], jobs: tuple[Job, ...], scratch: Path) -> None:
+def _nested_trial(config: dict[str, Any], jobs: tuple[Job, ...], work: Work, scratch: Path) -> None:
     """Several workers: the same function on each, under Ray Train."""
     job = jobs[config["index"]]
     trainer = TorchTrainer(
         _train_worker,
-        train_loop_config={"job": job},
+        train_loop_config={"job": job, "work": work},
         scaling_config=ScalingConfig(
             num_workers=job.resources.workers,
             use_gpu=job.resources.gpus > 0,
@@ -129,34 +158,45 @@ def _nested_trial(config: dict[str, Any], jobs: tuple[Job, ...], scratch: Path) 
             failure_config=FailureConfig(max_failures=0),  # Tune retries, see MAX_RETRIES
         ),
     )
-    _unless_final(trainer.fit)
+    _unless_stopping(trainer.fit)
 
 
 def _train_worker(config: dict[str, Any]) -> None:
-    run_job(config["job"], ray.train.report)
+    config["work"](config["job"], ray.train.report)
 
 
-def _unless_final(train: Callable[[], object]) -> None:
-    """Failures that would come again are recorded already: the trial ends without a retry."""
+def _unless_stopping(train: Callable[[], object]) -> None:
+    """Failures that stop a training are recorded already: the trial ends without a retry."""
     try:
         train()
-    except (NotANumberError, InputError, WorkerGroupError) as error:
+    except Exception as error:
         failure = name_failure(error)
-        if failure not in FINAL_FAILURES:
+        if failure not in STOPPING_FAILURES:
             raise
         tune.report({"failure": failure.value})
 
 
 class _Bridge(tune.Callback):
-    """Passes Tune's events on to the watcher, and records what ended without a record."""
+    """Passes Tune's events on to the watcher, and records what ended without a record.
 
-    def __init__(self, jobs: Sequence[Job], watcher: Watcher) -> None:
+    Args:
+        jobs, watcher: as of ``run_jobs``.
+        again: whether what runs out of memory will be tried again.
+    """
+
+    def __init__(self, jobs: Sequence[Job], watcher: Watcher, *, again: bool) -> None:
         self.jobs = jobs
         self.watcher = watcher
+        self.again = again
         self.failures: dict[int, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its callbacks; a terminal cannot be saved, and nothing is restored
+
+    @property
+    def out_of_memory(self) -> set[int]:
+        """The jobs that ran out of memory."""
+        return {i for i, name in self.failures.items() if name == Failure.OUT_OF_MEMORY}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         self.watcher.started(trial.config["index"])
@@ -172,16 +212,26 @@ class _Bridge(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
     ) -> None:
-        index = trial.config["index"]
-        if index in self.failures:
-            self.watcher.failed(index, self.failures[index])
+        reason = self.failures.get(trial.config["index"])
+        if reason is None:
+            self.watcher.finished(trial.config["index"])
+        elif reason == Failure.OUT_OF_MEMORY and self.again:
+            self.watcher.retried(trial.config["index"], f"{reason}, alone at the end")
         else:
-            self.watcher.finished(index)
+            self.watcher.failed(trial.config["index"], reason)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self.watcher.retried(trial.config["index"], self._recorded(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        index = trial.config["index"]
+        self.watcher.failed(trial.config["index"], self._recorded(trial))
+
+    def _recorded(self, trial: Trial) -> str:
+        """Record the attempt that has just been lost; gives its failure's name."""
         error = trial.get_pickled_error() or trial.get_error() or RuntimeError("no error was kept")
-        failure = name_failure(error)
-        job = self.jobs[index]
+        job = self.jobs[trial.config["index"]]
+        hung = job.folder / HUNG
+        failure = Failure.TIMED_OUT if hung.exists() else name_failure(error)
+        hung.unlink(missing_ok=True)
         Store(job.store).write(failed_record(job, failure, error, datetime.now(UTC)))
-        self.watcher.failed(index, failure.value)
+        return failure.value

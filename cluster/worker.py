@@ -24,6 +24,11 @@ from results.schema import FINAL_FAILURES, EpochMetrics, Evaluation, Failure, Re
 from results.store import Store
 
 PROGRESS = "progress.json"
+HUNG = "hung"
+"""Stands beside the checkpoint of a training that its watchdog killed."""
+
+STOPPING_FAILURES = FINAL_FAILURES | {Failure.OUT_OF_MEMORY}
+"""Failures that end an attempt at once: a retry as it is would meet them again."""
 
 Report = Callable[[dict[str, float]], None]
 
