@@ -80,7 +80,7 @@ def _judge(
         return "stored", f"complete in {record.launched_as}"
     if record is not None and record.failure in FINAL_FAILURES and not retry_failed:
         return "failed", f"{record.failure}: it would fail again; --retry-failed runs it anyway"
-    if (Path(store.location) / "checkpoints" / identity.id / "resume.pt").exists():
+    if any((Path(store.location) / "checkpoints" / identity.id).glob("*resume.pt")):
         return "unfinished", "resumes from its checkpoint"
     if record is not None:
         return "new", f"runs again after: {record.failure}"

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import ray.train
 from ray import tune
-from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.tune.experiment import Trial
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -58,9 +58,7 @@ def default_resources(cluster: Cluster, workers: int, gpus: float | None) -> Res
     return Resources(workers=workers, cpus=1, gpus=per_worker)
 
 
-def run_jobs(
-    jobs: Sequence[Job], cluster: Cluster, watcher: Watcher, work: Work = run_job
-) -> None:
+def run_jobs(jobs: Sequence[Job], cluster: Cluster, watcher: Watcher, work: Work = run_job) -> None:
     """Run every job; each leaves a record, complete or failed, unless it is interrupted.
 
     A training lost to its machines goes on from its last checkpoint, up to ``MAX_RETRIES`` times.

@@ -18,6 +18,7 @@ from torch import distributed
 
 from cluster.failures import name_failure
 from cluster.jobs import Job, provenance
+from csl import checkpoint
 from csl.data.source import class_names
 from csl.trainer import RESUME, EpochReport, Outcome, train
 from results.schema import FINAL_FAILURES, EpochMetrics, Evaluation, Failure, Record
@@ -73,8 +74,8 @@ def run_job(job: Job, report: Report) -> None:
             torch.cuda.empty_cache()  # the trial's process is used again
     if leads:
         Store(job.store).write(_complete_record(job, outcome, started_at))
-        for no_longer_needed in (RESUME, PROGRESS):
-            (job.folder / no_longer_needed).unlink(missing_ok=True)
+        checkpoint.remove(job.folder / RESUME)
+        (job.folder / PROGRESS).unlink(missing_ok=True)
 
 
 def _note_progress(job: Job, seen: dict[str, object]) -> None:

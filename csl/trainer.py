@@ -278,7 +278,7 @@ class _Run:
             "seconds": self.seconds,
             "resumed": self.resumed,
         }
-        checkpoint.save(state, self.folder / RESUME)
+        checkpoint.save(state, self.folder / RESUME, keep_previous=True)
 
     def resume(self) -> None:
         """Take up the folder's checkpoint, if there is a whole one.

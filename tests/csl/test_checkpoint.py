@@ -197,9 +197,7 @@ def test_a_kill_between_the_two_renames_leaves_the_previous_one(two_kept: Path) 
 def test_a_full_disk_leaves_the_old_one_and_no_litter(two_kept: Path) -> None:
     # Writing further fails, as on a full disk.
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(
-        resource.RLIMIT_FSIZE, (2**16, hard)
-    )
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
     try:
         with pytest.raises((OSError, RuntimeError)):
             checkpoint.save({"much": torch.zeros(2**20)}, two_kept, keep_previous=True)
