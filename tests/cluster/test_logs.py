@@ -1,38 +1,46 @@
 """What a worker prints is kept, whoever prints it."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from cluster.logs import printed_to, tail
+from cluster.logs import tail
 
 
-def test_everything_printed_is_kept_and_the_streams_come_back(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def in_a_process(log: Path, *lines: str) -> str:
+    """Run lines within the context; gives what the process itself printed."""
+    head = "import faulthandler, os, sys, subprocess\nfrom pathlib import Path\n"
+    head += f"from cluster.logs import printed_to\nwith printed_to(Path({str(log)!r})):\n    "
+    done = subprocess.run(
+        [sys.executable, "-c", head + "; ".join(lines) + "\nprint('afterwards')"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_everything_printed_is_kept_and_the_streams_come_back(tmp_path: Path) -> None:
     log = tmp_path / "a folder" / "worker-0.log"
-    with printed_to(log):
-        print("by Python")
-        print("to stderr", file=sys.stderr)
-        os.write(1, b"by a library\n")
-        subprocess.run([sys.executable, "-c", "print('by a child')"], check=True)
-    print("afterwards")
+    seen = in_a_process(
+        log,
+        "print('by Python')",
+        "print('to stderr', file=sys.stderr)",
+        "os.write(1, b'by a library\\n')",
+        "subprocess.run(['echo', 'by a child'])",
+    )
+    assert seen.strip() == "afterwards"
     kept = log.read_text()
     assert all(line in kept for line in ("by Python", "to stderr", "by a library", "by a child"))
-    assert "afterwards" not in kept
-    assert capfd.readouterr().out.strip() == "afterwards"
 
 
 def test_a_crash_leaves_its_last_words(tmp_path: Path) -> None:
-    code = (
-        "import faulthandler, os, sys; from pathlib import Path; from cluster.logs import printed_to\n"
-        f"with printed_to(Path({str(tmp_path / 'worker-0.log')!r})):\n"
-        "    faulthandler.enable(); print('before', flush=True); os.abort()"
+    in_a_process(
+        tmp_path / "worker-0.log",
+        "faulthandler.enable()",
+        "print('before', flush=True)",
+        "os.abort()",
     )
-    subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert "before" in (tail(tmp_path) or "")
     assert "Aborted" in (tail(tmp_path) or "")
 
