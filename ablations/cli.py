@@ -161,14 +161,30 @@ def runs(
     _print({"runs": rows}, as_json, lambda console: views.print_runs(console, rows))
 
 
-@app.command(epilog="Example: csl show 3f2a91")
+@app.command(epilog="Example: csl show 3f2a91 --out figures --beside 77b0,c2d4")
 def show(
     run: Annotated[str, typer.Argument(help="A training's name or the start of it (csl runs).")],
     store: StoreOption = DEFAULT_STORE,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for Figure 6: the pseudo-labels of each epoch.")
+    ] = None,
+    beside: Annotated[
+        str | None, typer.Option(help="Further trainings in it, separated by commas.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show one training: configuration, provenance, curve, IoU per class."""
     record = Store(store).find(run)
+    others = [Store(store).find(name.strip()) for name in beside.split(",")] if beside else []
+    if others and not out:
+        raise InputError(
+            "there is no figure to show them in",
+            key="--beside",
+            value=beside,
+            remedy="give --out FOLDER as well",
+        )
+    for path in views.write_curves(out, [record, *others]) if out else ():
+        print(f"written: {path}", file=sys.stderr)
     _print(views.show_object(record), as_json, lambda console: views.print_show(console, record))
 
 

@@ -1,7 +1,6 @@
 """Takes a stored training or saved logits; gives how well each selector picks what is correct."""
 
 import csv
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.documents import explain
+from ablations.views import without_nan
 from csl.config import SelectionConfig, TrainingConfig
 from csl.data.lists import open_lists
 from csl.errors import InputError, NotANumberError
@@ -180,7 +180,7 @@ def report_object(report: Report) -> dict[str, Any]:
     """
     subject, judged, seen = report.subject, report.judged, report.calibration
     features = zip(FEATURES, judged.features, strict=True)
-    content: dict[str, Any] = _without_nan(
+    content: dict[str, Any] = without_nan(
         {
             "subject": subject.name,
             "images": len(subject.predictions.names),
@@ -320,12 +320,3 @@ def _short(name: str) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,10 +1,12 @@
 """Takes plans, stores and records; gives what the terminal and ``--json`` show of them."""
 
 import json
+import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from rich.text import Text
 
 from ablations.plan import Plan
 from csl.config import Frozen
+from csl.errors import InputError
 from results.schema import EpochMetrics, Record
 from results.store import Store
 
@@ -194,7 +197,7 @@ def show_object(record: Record) -> dict[str, Any]:
         "data_fingerprint": record.data_fingerprint,
         "weights_hash": record.weights_hash,
         "class_iou": dict(zip(record.class_names, iou, strict=False)),
-        "curve": [vars(epoch) for epoch in record.curve],
+        "curve": [_epoch_object(epoch, record.class_names) for epoch in record.curve],
         "provenance": vars(record.provenance),
     }
 
@@ -221,6 +224,9 @@ def print_show(console: Console, record: Record) -> None:
     if record.curve:
         _section(console, "curve")
         _print_curve(console, record.curve)
+    if any(epoch.sampling_rate is not None for epoch in record.curve):
+        _section(console, "pseudo-labels, percent")
+        _print_pseudo_labels(console, record.curve)
     if record.best:
         _section(console, f"IoU per class, epoch {record.best.epoch} (best)")
         table = _grid("class", "IoU", "scored")
@@ -232,7 +238,7 @@ def print_show(console: Console, record: Record) -> None:
 
 
 def _print_curve(console: Console, curve: tuple[EpochMetrics, ...]) -> None:
-    table = _grid("epoch", "mIoU", "loss", "L_x", "L_s", "L_m", "L_fp", "sampled", "correct", "s")
+    table = _grid("epoch", "mIoU", "loss", "L_x", "L_s", "L_m", "L_fp", "s", "waiting")
     for epoch in curve:
         losses = (
             epoch.loss,
@@ -245,11 +251,74 @@ def _print_curve(console: Console, curve: tuple[EpochMetrics, ...]) -> None:
             str(epoch.epoch),
             _number(epoch.mean_iou, 1),
             *(_number(loss, 3) for loss in losses),
-            _number(epoch.sampling_rate, 1),
-            _number(epoch.pseudo_label_accuracy, 1),
             f"{epoch.seconds:.1f}",
+            f"{100 * epoch.data_wait_seconds / epoch.seconds:.1f} %" if epoch.seconds else "–",
         )
     console.print(table)
+    console.print("waiting: share of the time in which no data was ready", highlight=False)
+
+
+def _print_pseudo_labels(console: Console, curve: tuple[EpochMetrics, ...]) -> None:
+    """Fig. 6, and how well p_max and the dispersion v tell right from wrong."""
+    from results.selection import epoch_scores  # scipy takes half a second
+
+    table = _grid("epoch", "sampled", "accuracy", "recall", "AUROC p_max", "AUROC v", "ECE")
+    for epoch in curve:
+        scores = epoch_scores(epoch.pseudo_labels) if epoch.pseudo_labels else None
+        seen = [epoch.sampling_rate, epoch.pseudo_label_accuracy]
+        if scores:
+            seen += [scores.overall.recall]
+            shares = scores.p_max.auroc, scores.dispersion.auroc, scores.calibration.error
+            seen += [100 * share for share in shares]
+        seen += [None] * (len(table.columns) - 1 - len(seen))
+        table.add_row(str(epoch.epoch), *(_number(each, 1) for each in seen))
+    console.print(table)
+
+
+def _epoch_object(epoch: EpochMetrics, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """An epoch's columns; the scores that follow from its counts are beside those."""
+    from results.selection import epoch_scores
+
+    line = asdict(epoch)
+    if epoch.pseudo_labels is None:
+        return line | {"pseudo_label_recall": None, "pseudo_label_scores": None}
+    scores = asdict(epoch_scores(epoch.pseudo_labels))
+    scores["classes"] = dict(zip(class_names, scores["classes"], strict=False))
+    line |= {"pseudo_label_recall": scores["overall"]["recall"], "pseudo_label_scores": scores}
+    content: dict[str, Any] = without_nan(line)
+    return content
+
+
+def without_nan(value: Any) -> Any:
+    """None for every NaN in it: JSON has none."""
+    if isinstance(value, dict):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def write_curves(folder: Path, records: Sequence[Record]) -> tuple[Path, ...]:
+    """Write figure6.png and figure6.pdf of the trainings; gives their paths.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    from results.figures import draw_curves  # matplotlib takes a second
+
+    paths = folder / "figure6.png", folder / "figure6.pdf"
+    curves = {f"{r.launched_as} ({r.identity[:_NAME]})": r.curve for r in records}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        draw_curves(curves, paths)
+    except OSError as error:
+        raise InputError(
+            f"the folder cannot be written to: {error.strerror}",
+            file=folder,
+            key="--out",
+            remedy="give a folder, or where one can be made",
+        ) from error
+    return paths
 
 
 def print_checks(console: Console, checks: "tuple[Check, ...]") -> None:
@@ -274,4 +343,4 @@ def _section(console: Console, title: str) -> None:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"

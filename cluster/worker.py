@@ -21,7 +21,14 @@ from cluster.jobs import Job, provenance
 from csl import checkpoint
 from csl.data.source import class_names
 from csl.trainer import RESUME, EpochReport, Outcome, train
-from results.schema import FINAL_FAILURES, EpochMetrics, Evaluation, Failure, Record
+from results.schema import (
+    FINAL_FAILURES,
+    EpochMetrics,
+    Evaluation,
+    Failure,
+    PseudoLabels,
+    Record,
+)
 from results.store import Store
 
 PROGRESS = "progress.json"
@@ -129,7 +136,12 @@ def _complete_record(job: Job, outcome: Outcome, started_at: datetime) -> Record
 
 
 def _metrics(curve: tuple[EpochReport, ...]) -> tuple[EpochMetrics, ...]:
-    return tuple(EpochMetrics(**asdict(epoch)) for epoch in curve)
+    return tuple(_epoch_metrics(epoch) for epoch in curve)
+
+
+def _epoch_metrics(epoch: EpochReport) -> EpochMetrics:
+    counts = PseudoLabels(**asdict(epoch.pseudo_labels)) if epoch.pseudo_labels else None
+    return EpochMetrics(**asdict(epoch) | {"pseudo_labels": counts})
 
 
 def _record(job: Job, started_at: datetime, **result: object) -> Record:

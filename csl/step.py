@@ -13,6 +13,7 @@ from csl.config import TrainingConfig
 from csl.losses import IGNORE, soft_cross_entropy_sum, weighted_cross_entropy_sum
 from csl.masking import cutmix, draw_patches, droppable, perturb
 from csl.models import DeepLabV3Plus
+from csl.recording import PseudoLabelRecorder
 from csl.selection import Selection, build_selector
 
 
@@ -24,8 +25,8 @@ class StepTerms:
         loss: scalar; its gradient, averaged over ranks, is that of the global batch.
         losses: float64 [5]: this rank's share of total, labeled, strong, masked and feature loss.
             Shares of all ranks add up to the loss of the global batch.
-        pseudo_labels: int64 [4]: valid pixels, reliable ones, reliable ones of known truth, and
-            those of them that are correct (Fig. 6).
+        pseudo_labels: int64 [2 + L]: valid pixels, reliable ones, and the L counts of those of
+            known truth that ``PseudoLabelRecorder`` gives (Fig. 6).
     """
 
     loss: Tensor
@@ -56,6 +57,9 @@ class CslStep(nn.Module):
         super().__init__()
         self.network = network
         self.selector = build_selector(config.selection, config.data.classes)
+        self.recorder = PseudoLabelRecorder(
+            config.data.classes, count_argmax_slot=config.selection.count_argmax_slot
+        )
         self.total_steps = total_steps
         self.config = config
         self.seed = seed
@@ -75,7 +79,8 @@ class CslStep(nn.Module):
         labeled_valid = batch.labeled_mask != IGNORE
         if not self.config.schedule.unlabeled_batch:
             logits = self.network(batch.labeled_image)
-            return self._terms({"labeled": _supervised(logits, batch.labeled_mask)}, None, batch)
+            nothing = torch.zeros(2 + self.recorder.length, dtype=torch.int64, device=logits.device)
+            return self._terms({"labeled": _supervised(logits, batch.labeled_mask)}, nothing)
 
         generator = _step_generator(self.seed, step)
         keep = self._channel_masks(batch.weak.shape[0], generator, batch.weak.device)
@@ -109,7 +114,12 @@ class CslStep(nn.Module):
             terms["masked"] = self._pseudo_labeled(seen["masked"], masked, masked_valid)
         if "labeled_masked" in seen:
             terms["labeled_masked"] = _supervised(seen["labeled_masked"], batch.labeled_mask)
-        return self._terms(terms, chosen, batch)
+        return self._terms(terms, self._recorded(on_weak, chosen, batch))
+
+    def _recorded(self, logits: Tensor, chosen: Selection, batch: StepBatch) -> Tensor:
+        """``StepTerms.pseudo_labels``."""
+        selected = torch.stack([batch.valid.sum(), chosen.reliable.sum()])
+        return torch.cat([selected, self.recorder(logits, chosen, batch.unlabeled_truth)])
 
     def _masked_views(
         self, batch: StepBatch, reliable: Tensor, partner: Tensor, generator: torch.Generator
@@ -150,9 +160,7 @@ class CslStep(nn.Module):
             return total, torch.tensor(len(valid), device=valid.device)
         return total, valid.sum()
 
-    def _terms(
-        self, terms: dict[str, tuple[Tensor, Tensor]], chosen: Selection | None, batch: StepBatch
-    ) -> StepTerms:
+    def _terms(self, terms: dict[str, tuple[Tensor, Tensor]], pseudo_labels: Tensor) -> StepTerms:
         sums = torch.stack([total for total, _ in terms.values()])
         counts = torch.stack([count for _, count in terms.values()])
         if self.world > 1:
@@ -172,15 +180,10 @@ class CslStep(nn.Module):
         loss = self.config.loss
         weights = sums.new_tensor([1.0, loss.strong, loss.masked, loss.feature])
         total = (weights * parts).sum() / loss.divisor
-        seen = torch.zeros(4, dtype=torch.int64, device=sums.device)
-        if chosen is not None:
-            known = chosen.reliable & (batch.unlabeled_truth != IGNORE)
-            correct = known & (chosen.label == batch.unlabeled_truth)
-            seen = torch.stack([m.sum() for m in (batch.valid, chosen.reliable, known, correct)])
         return StepTerms(
             loss=total * self.world,  # data-parallel averages gradients; the shares are to be added
             losses=torch.cat([total[None], parts]).detach().double(),
-            pseudo_labels=seen,
+            pseudo_labels=pseudo_labels,
         )
 
     def _channel_masks(

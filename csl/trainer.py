@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import timm.layers
 import torch
@@ -25,6 +26,7 @@ from csl.identity import Training
 from csl.locations import Locations
 from csl.losses import poly_learning_rate
 from csl.models import DeepLabV3Plus, build_network
+from csl.recording import PseudoLabelCounts
 from csl.step import CslStep
 
 RESUME, BEST = "resume.pt", "best.pt"
@@ -36,8 +38,9 @@ class EpochReport:
 
     ``seconds`` is the epoch's wall time with its evaluation; ``sampling_rate`` and
     ``pseudo_label_accuracy`` are percentages of valid and of selected pixels (Fig. 6), the latter
-    None without ground truth; ``mean_iou`` is in percent, None where not evaluated. Epochs count
-    from 1.
+    None without ground truth, as ``pseudo_labels``, the counts over the epoch; ``mean_iou`` is in
+    percent, None where not evaluated. ``data_wait_seconds`` is the part of ``seconds`` in which a
+    batch was waited for, the mean over ranks. Epochs count from 1.
     """
 
     epoch: int
@@ -52,6 +55,8 @@ class EpochReport:
     sampling_rate: float | None
     pseudo_label_accuracy: float | None
     mean_iou: float | None
+    data_wait_seconds: float
+    pseudo_labels: PseudoLabelCounts | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,8 @@ def train(
     Args:
         training: what to train.
         locations: where data and weights lie.
-        folder: holds ``resume.pt`` (after each epoch) and ``best.pt`` (the best epoch's network).
+        folder: holds ``resume.pt`` (after each epoch) and ``best.pt`` (the best epoch's network and
+            selector).
         on_epoch: called on every rank after each epoch; on rank 0 its checkpoint is on disk.
         device: where to train.
         loader_workers: processes that prepare batches; the numbers do not depend on it.
@@ -146,6 +152,7 @@ class _Run:
             self.batches.total_steps,
         )
         self.selector = own_step.selector
+        self.recorder = own_step.recorder
         step: nn.Module = own_step
         if self.world > 1:
             if self.device.type == "cuda":
@@ -166,11 +173,12 @@ class _Run:
         started = time.perf_counter()
         steps = self.batches.steps_per_epoch
         losses = torch.zeros(5, dtype=torch.float64, device=self.device)
-        seen = torch.zeros(4, dtype=torch.int64, device=self.device)
+        seen = torch.zeros(2 + self.recorder.length, dtype=torch.int64, device=self.device)
         first = self.epoch * steps
         if self.stream is None:
             self.stream = iter(self.batches.loader(first, workers=self.loader_workers))
-        for index, batch in enumerate(islice(self.stream, steps), start=first):
+        batches = _Timed(islice(self.stream, steps))
+        for index, batch in enumerate(batches, start=first):
             learning_rate = self._set_learning_rate(index)
             with torch.autocast(
                 self.device.type, torch.bfloat16, enabled=self.config.schedule.precision == "bf16"
@@ -181,7 +189,9 @@ class _Run:
             self.optimizer.step()
             losses += terms.losses
             seen += terms.pseudo_labels
+        waited = torch.tensor(batches.seconds, dtype=torch.float64, device=self.device)
         if self.world > 1:
+            distributed.all_reduce(waited)
             distributed.all_reduce(losses)
             distributed.all_reduce(seen)
         self.epoch += 1
@@ -193,7 +203,8 @@ class _Run:
         evaluated = self._evaluate_if_due()
         seconds = time.perf_counter() - started
         self.seconds += seconds
-        report = self._report(mean_losses, seen.tolist(), learning_rate, seconds, evaluated)
+        times = seconds, waited.item() / self.world
+        report = self._report(mean_losses, seen.tolist(), learning_rate, times, evaluated)
         self.curve.append(report)
         self._save(improved=evaluated is not None and evaluated is self.best)
         return report
@@ -240,16 +251,19 @@ class _Run:
         losses: list[float],
         seen: list[int],
         learning_rate: float,
-        seconds: float,
+        times: tuple[float, float],
         evaluated: Evaluated | None,
     ) -> EpochReport:
         total, labeled, strong, masked, feature = losses
-        valid, reliable, known, correct = seen
+        valid, reliable, *counts = seen
+        pseudo_labels = self.recorder.unpack(counts)
+        known = sum(pseudo_labels.selected) if pseudo_labels else 0
+        correct = sum(pseudo_labels.selected_correct) if pseudo_labels else 0
         unlabeled = self.config.schedule.unlabeled_batch > 0
         return EpochReport(
             epoch=self.epoch,
             step=self.epoch * self.batches.steps_per_epoch,
-            seconds=seconds,
+            seconds=times[0],
             learning_rate=learning_rate,
             loss=total,
             loss_labeled=labeled,
@@ -259,6 +273,8 @@ class _Run:
             sampling_rate=100 * reliable / valid if valid else None,
             pseudo_label_accuracy=100 * correct / known if known else None,
             mean_iou=evaluated.mean_iou if evaluated else None,
+            data_wait_seconds=times[1],
+            pseudo_labels=pseudo_labels,
         )
 
     def _save(self, *, improved: bool) -> None:
@@ -266,7 +282,8 @@ class _Run:
             return
         network = self.network.state_dict()
         if improved:
-            checkpoint.save({"network": network}, self.folder / BEST)
+            best = {"network": network, "selector": self.selector.state_dict()}
+            checkpoint.save(best, self.folder / BEST)
         state = {
             "network": network,
             "optimizer": self.optimizer.state_dict(),
@@ -291,11 +308,34 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.selector.load_state_dict(state["selector"])
         self.epoch = state["epoch"]
-        self.curve = [EpochReport(**report) for report in state["curve"]]
+        self.curve = [_epoch_report(report) for report in state["curve"]]
         self.last = Evaluated(**state["last"]) if state["last"] else None
         self.best = Evaluated(**state["best"]) if state["best"] else None
         self.seconds = state["seconds"]
         self.resumed = state["resumed"] + 1
+
+
+def _epoch_report(state: dict[str, Any]) -> EpochReport:
+    counts = state["pseudo_labels"]
+    return EpochReport(**state | {"pseudo_labels": PseudoLabelCounts(**counts) if counts else None})
+
+
+class _Timed:
+    """Batches, and how many seconds were spent waiting for them."""
+
+    def __init__(self, batches: Iterator[StepBatch]) -> None:
+        self.seconds = 0.0
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        return self
+
+    def __next__(self) -> StepBatch:
+        started = time.perf_counter()
+        try:
+            return next(self._batches)
+        finally:
+            self.seconds += time.perf_counter() - started
 
 
 def _moved(batch: StepBatch, device: torch.device) -> StepBatch:

@@ -11,6 +11,7 @@ from results.schema import (
     Evaluation,
     Failure,
     Provenance,
+    PseudoLabels,
     Record,
 )
 from results.store import Store, StoreError, UnreadableRecordWarning
@@ -21,6 +22,7 @@ __all__ = [
     "Evaluation",
     "Failure",
     "Provenance",
+    "PseudoLabels",
     "Record",
     "Store",
     "StoreError",

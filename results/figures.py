@@ -1,9 +1,9 @@
-"""Takes arrays of features and calibration; gives pictures (Fig. 1, reliability diagram).
+"""Takes features, calibration and curves; gives pictures (Fig. 1, Fig. 6, reliability diagram).
 
 Drawn without pyplot: there is no global state and no window, and any thread may draw.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from results.schema import EpochMetrics
 from results.selection import Calibration
 
 RIGHT, WRONG = "#0072B2", "#D55E00"
 """Blue and vermilion (Okabe and Ito): told apart by colour-blind readers, and in grey."""
 
+# Okabe and Ito's others too, the ones that are seen on white.
+_COLORS = (RIGHT, WRONG, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_LINES = ("-", "--", ":", "-.")
 _POINTS = 12_000  # drawn at most; histograms count every pixel
 _TINIEST = 1e-300
 _OUTERMOST = (0.05, 99.95)  # percentiles of the points that an axis shows
@@ -99,6 +104,39 @@ def draw_reliability(calibration: Calibration, paths: Sequence[Path]) -> None:
     count = np.array(calibration.count, dtype=float)
     lower.bar(centers, count / max(count.sum(), 1), width, color="0.5")
     lower.set(xlabel=r"confidence $p_{\max}$", ylabel="share")
+    _save(figure, paths)
+
+
+def draw_curves(curves: Mapping[str, Sequence[EpochMetrics]], paths: Sequence[Path]) -> None:
+    """Write Fig. 6 to every path: the pseudo-labels' accuracy and sampling rate in each epoch.
+
+    Args:
+        curves: by the name of the training. What an epoch does not have is not drawn.
+        paths: the format is the suffix's.
+    """
+    figure = _new_figure(9.6, 4.0 + 0.22 * len(curves))
+    sides = figure.subplots(1, 2)
+    for index, (name, curve) in enumerate(curves.items()):
+        for axes, of in zip(sides, ("pseudo_label_accuracy", "sampling_rate"), strict=True):
+            seen = [(epoch.epoch, getattr(epoch, of)) for epoch in curve]
+            seen = [point for point in seen if point[1] is not None]
+            color, line = _COLORS[index % len(_COLORS)], _LINES[index // len(_COLORS) % len(_LINES)]
+            marker = "o" if len(seen) < 40 else None  # a single epoch is no line
+            axes.plot(
+                *zip(*seen, strict=True) if seen else ((), ()),
+                color=color, linestyle=line, marker=marker, markersize=3.5, label=name,
+            )  # fmt: skip
+    for axes, title in zip(
+        sides, ("accuracy of the selected pixels, %", "sampling rate, %"), strict=True
+    ):
+        axes.set(xlabel="epoch", title=title)
+        axes.title.set_fontsize(10)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+        if not any(len(line.get_xdata()) for line in axes.lines):
+            axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
+    figure.legend(*sides[0].get_legend_handles_labels(), loc="outside lower center", fontsize=9)
     _save(figure, paths)
 
 

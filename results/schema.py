@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a column appears, disappears or changes meaning."""
 
 Status = Literal["complete", "failed"]
@@ -61,6 +61,36 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class PseudoLabels:
+    """Counts of an epoch's valid unlabeled pixels of known truth (Fig. 6).
+
+    Rates, AUROC, AUPR and calibration follow from them: ``results.selection.epoch_scores``.
+
+    Args:
+        predicted, correct, selected, selected_correct: by predicted class, [K]: all, the right
+            ones, those called reliable, and those that are both.
+        confidence_correct, confidence_wrong: right and wrong ones by (1 - p_max) / p_max, in bins
+            of half an octave, from the most confident down: bin i of 64 begins at 2^((i-55)/2).
+        dispersion_correct, dispersion_wrong: likewise by minus the residual dispersion (Eq. 7), in
+            bins of an octave: bin i of 64 begins at 2^(i-64).
+        calibration_pixels, calibration_correct: all and the right ones by p_max, in 15 equal bins.
+        calibration_confidence: the bins' sums of p_max in millionths.
+    """
+
+    predicted: tuple[int, ...]
+    correct: tuple[int, ...]
+    selected: tuple[int, ...]
+    selected_correct: tuple[int, ...]
+    confidence_correct: tuple[int, ...]
+    confidence_wrong: tuple[int, ...]
+    dispersion_correct: tuple[int, ...]
+    dispersion_wrong: tuple[int, ...]
+    calibration_pixels: tuple[int, ...]
+    calibration_correct: tuple[int, ...]
+    calibration_confidence: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class EpochMetrics:
     """One epoch's line of the training curve; None where the variant has no such term.
 
@@ -73,6 +103,8 @@ class EpochMetrics:
         sampling_rate: share of unlabeled pixels that are selected, percent (Fig. 6).
         pseudo_label_accuracy: accuracy of the selected pseudo-labels, percent (Fig. 6).
         mean_iou: validation mIoU in percent; None if this epoch was not evaluated.
+        data_wait_seconds: part of ``seconds`` spent waiting for batches, mean over the workers.
+        pseudo_labels: counts of the unlabeled pixels of known truth; None without any.
     """
 
     epoch: int
@@ -87,6 +119,8 @@ class EpochMetrics:
     sampling_rate: float | None
     pseudo_label_accuracy: float | None
     mean_iou: float | None
+    data_wait_seconds: float
+    pseudo_labels: PseudoLabels | None
 
 
 @dataclass(frozen=True)
@@ -182,6 +216,25 @@ _EVALUATION = pa.struct(
     ]
 )
 
+_PSEUDO_LABELS = pa.struct(
+    [
+        _field(name, _list(_INT), what)
+        for name, what in {
+            "predicted": "pixels by predicted class",
+            "correct": "those whose prediction is the truth",
+            "selected": "those that are called reliable",
+            "selected_correct": "those that are both",
+            "confidence_correct": "right ones by (1-p)/p, bin i of 64 begins at 2^((i-55)/2)",
+            "confidence_wrong": "wrong ones likewise",
+            "dispersion_correct": "right ones by -v of Eq. 7, bin i of 64 begins at 2^(i-64)",
+            "dispersion_wrong": "wrong ones likewise",
+            "calibration_pixels": "pixels by p_max, 15 equal bins",
+            "calibration_correct": "right ones likewise",
+            "calibration_confidence": "sums of p_max likewise, in millionths",
+        }.items()
+    ]
+)
+
 _EPOCH = pa.struct(
     [
         _field("epoch", _INT, "from 1"),
@@ -196,6 +249,8 @@ _EPOCH = pa.struct(
         _field("sampling_rate", _FLOAT, "selected unlabeled pixels, percent", optional=True),
         _field("pseudo_label_accuracy", _FLOAT, "of the selected, percent", optional=True),
         _field("mean_iou", _FLOAT, "validation mIoU, percent, if evaluated", optional=True),
+        _field("data_wait_seconds", _FLOAT, "part of seconds spent waiting for batches"),
+        _field("pseudo_labels", _PSEUDO_LABELS, "of known truth, if any", optional=True),
     ]
 )
 
@@ -258,13 +313,15 @@ def check_schema(schema: pa.Schema) -> None:
     """Refuse a file whose columns this version does not know.
 
     Raises:
-        ValueError: not a record's schema, or a newer version's.
+        ValueError: not a record's schema, or another version's.
     """
     version = (schema.metadata or {}).get(b"schema_version", b"")
     if not version.isdigit():
         raise ValueError("it is not a training record: no schema version")
     if int(version) > SCHEMA_VERSION:
         raise ValueError(f"it has schema {int(version)}, newer than {SCHEMA_VERSION} known here")
+    if int(version) < SCHEMA_VERSION:
+        raise ValueError(f"it has schema {int(version)}, older than {SCHEMA_VERSION} known here")
     if not schema.equals(COLUMNS):
         raise ValueError(f"it is not a training record: its columns are not schema {int(version)}")
 
@@ -294,10 +351,17 @@ def from_row(table: pa.Table) -> Record:
         "class_names": tuple(row["class_names"]),
         "last": _evaluation(row["last"]),
         "best": _evaluation(row["best"]),
-        "curve": tuple(EpochMetrics(**epoch) for epoch in row["curve"]),
+        "curve": tuple(_epoch(epoch) for epoch in row["curve"]),
         "provenance": Provenance(**place),
     }
     return Record(**row)
+
+
+def _epoch(row: dict[str, Any]) -> EpochMetrics:
+    counts = row["pseudo_labels"]
+    if counts is not None:
+        counts = PseudoLabels(**{name: tuple(column) for name, column in counts.items()})
+    return EpochMetrics(**row | {"pseudo_labels": counts})
 
 
 def _evaluation(row: dict[str, Any] | None) -> Evaluation | None:

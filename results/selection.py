@@ -1,4 +1,4 @@
-"""Takes counts and scores of predictions; gives how well they were selected (Table 9, Fig. 1).
+"""Takes counts and scores of predictions; gives how well they were selected (Table 9, Fig. 1, 6).
 
 Counts are of pixels by (true, predicted) class, [K, K]: of all predictions, and of those that a
 selector selected. Whatever has nothing to be divided by is NaN.
@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+
+from results.schema import PseudoLabels
 
 Axis = Literal["predicted", "true"]
 Array = NDArray[Any]
@@ -125,9 +127,75 @@ def calibration(confidence: Array, correct: Array, bins: int = 15) -> Calibratio
     place = np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
     count = np.bincount(place, minlength=bins)
     sums = [np.bincount(place, weights=each, minlength=bins) for each in (confidence, correct)]
+    return _calibration(count, *sums)
+
+
+@dataclass(frozen=True)
+class FeatureScore:
+    """How well a feature tells right from wrong predictions, each in [0, 1]."""
+
+    auroc: float
+    aupr: float
+
+
+@dataclass(frozen=True)
+class EpochScores:
+    """What an epoch's pseudo-labels were worth.
+
+    Args:
+        overall: over all pixels.
+        classes: by predicted class, [K].
+        p_max, dispersion: of the two features, of which pixels in one bin are ties.
+        calibration: of p_max.
+    """
+
+    overall: Rates
+    classes: tuple[Rates, ...]
+    p_max: FeatureScore
+    dispersion: FeatureScore
+    calibration: Calibration
+
+
+def epoch_scores(seen: PseudoLabels) -> EpochScores:
+    """The rates and scores of a training's epoch from its counts (Fig. 6)."""
+    columns = seen.predicted, seen.correct, seen.selected, seen.selected_correct
+    pixels, right, sums = (
+        np.array(each)
+        for each in (seen.calibration_pixels, seen.calibration_correct, seen.calibration_confidence)
+    )
+    return EpochScores(
+        _rates(*map(sum, columns)),
+        tuple(_rates(*column) for column in zip(*columns, strict=True)),
+        binned_score(np.array(seen.confidence_correct), np.array(seen.confidence_wrong)),
+        binned_score(np.array(seen.dispersion_correct), np.array(seen.dispersion_wrong)),
+        _calibration(pixels, sums / 1e6, right),
+    )
+
+
+def binned_score(correct: Array, wrong: Array) -> FeatureScore:
+    """``auroc`` and ``aupr`` of counted scores, those of one bin being equal.
+
+    Args:
+        correct, wrong: predictions per bin, int [B], from the highest scores down.
+    """
+    right, total = correct.cumsum(), (correct + wrong).cumsum()
+    count, others = float(correct.sum()), float(wrong.sum())
+    nothing = float("nan")
+    if not count:
+        return FeatureScore(nothing, nothing)
+    precision = right / np.maximum(total, 1)
+    average = float((correct * precision).sum() / count)
+    lower = others - wrong.cumsum() + wrong / 2  # wrong ones of lower score, half of the equal ones
+    return FeatureScore(
+        float((correct * lower).sum() / (count * others)) if others else nothing, average
+    )
+
+
+def _calibration(count: Array, confidence: Array, correct: Array) -> Calibration:
+    """From each bin's pixels, sum of confidences and right pixels, [B] each."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = [each / count for each in sums]
-    gap = np.abs(sums[1] - sums[0]).sum()
+        means = [each / count for each in (confidence, correct)]
+    gap = np.abs(correct - confidence).sum()
     error = float(gap / count.sum()) if count.sum() else float("nan")
     return Calibration(
         tuple(count.tolist()), tuple(means[0].tolist()), tuple(means[1].tolist()), error

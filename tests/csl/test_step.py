@@ -17,6 +17,7 @@ from csl.data.source import open_source
 from csl.errors import NotANumberError
 from csl.locations import Locations
 from csl.models import DeepLabV3Plus, build_network
+from csl.recording import PseudoLabelRecorder
 from csl.selection import SELECTORS, build_selector, select
 from csl.step import CslStep, StepTerms
 
@@ -206,7 +207,7 @@ def test_the_supervised_baseline_is_the_labeled_loss(network: DeepLabV3Plus) -> 
     valid = batch.labeled_mask < 255
     expected = mean_loss(calls[0][1], batch.labeled_mask, torch.ones(2, 32, 32), valid)
     assert terms.losses.tolist() == pytest.approx([expected.item() / 2, expected.item(), 0, 0, 0])
-    assert terms.pseudo_labels.tolist() == [0, 0, 0, 0]
+    assert not terms.pseudo_labels.any()
     terms.loss.backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
@@ -259,9 +260,12 @@ def test_pseudo_labels_are_counted(network: DeepLabV3Plus) -> None:
     ):
         known += flag and true != 255
         correct += flag and true == label
-    counts = [int(batch.valid.sum()), int(chosen.reliable.sum()), known, correct]
-    assert terms.pseudo_labels.tolist() == counts
-    assert counts[0] > counts[1] > counts[2] > counts[3] > 0
+    valid, reliable, *recorded = terms.pseudo_labels.tolist()
+    assert (valid, reliable) == (batch.valid.sum(), chosen.reliable.sum())
+    seen = PseudoLabelRecorder(8, count_argmax_slot=True).unpack(recorded)
+    assert seen is not None
+    assert (sum(seen.selected), sum(seen.selected_correct)) == (known, correct)
+    assert valid > reliable > known > correct > 0
 
 
 # What is drawn.

@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def without_seconds(outcome: Outcome) -> list[EpochReport]:
-    return [replace(report, seconds=0.0) for report in outcome.curve]
+    return [replace(report, seconds=0.0, data_wait_seconds=0.0) for report in outcome.curve]
 
 
 def same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -441,6 +441,7 @@ def test_a_supervised_training_has_no_unlabeled_terms(tmp_path: Path) -> None:
     for report in outcome.curve:
         assert (report.loss_strong, report.loss_masked, report.loss_feature) == (None,) * 3
         assert (report.sampling_rate, report.pseudo_label_accuracy) == (None, None)
+        assert report.pseudo_labels is None
         assert report.loss == pytest.approx(report.loss_labeled / 2)
 
 
@@ -462,6 +463,52 @@ def test_losses_are_means_that_add_up(undisturbed: tuple[Outcome, Path]) -> None
         assert report.pseudo_label_accuracy is not None
         assert 0 < report.sampling_rate < 100
         assert 0 <= report.pseudo_label_accuracy < 100
+
+
+def test_pseudo_labels_are_counted_over_the_epoch(undisturbed: tuple[Outcome, Path]) -> None:
+    for report in undisturbed[0].curve:
+        seen = report.pseudo_labels
+        assert seen is not None
+        known = sum(seen.predicted)
+        assert 2 * 32 * 32 < known <= 2 * 2 * 32 * 32, "of more than one of the two steps"
+        assert report.pseudo_label_accuracy == pytest.approx(
+            100 * sum(seen.selected_correct) / sum(seen.selected)
+        )
+        # Every valid pixel of shapes has a truth.
+        assert report.sampling_rate == pytest.approx(100 * sum(seen.selected) / known)
+
+
+def test_only_waiting_for_a_batch_is_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that moves in ``loader`` and in the step alone."""
+    clock = [0.0]
+    loader, forward = csl.trainer.Batches.loader, csl.trainer.CslStep.forward
+
+    def slow_loader(*given: Any, **named: Any) -> Iterator[Any]:
+        for batch in loader(*given, **named):
+            clock[0] += 2
+            yield batch
+
+    def slow_forward(*given: Any) -> Any:
+        clock[0] += 5
+        return forward(*given)
+
+    monkeypatch.setattr(csl.trainer.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(csl.trainer.Batches, "loader", slow_loader)
+    monkeypatch.setattr(csl.trainer.CslStep, "forward", slow_forward)
+    for report in run(training(), tmp_path).curve:  # two steps each
+        assert (report.data_wait_seconds, report.seconds) == (4, 14)
+
+
+def test_the_best_networks_selector_is_stored_with_it(tmp_path: Path) -> None:
+    asked = training(selection={"selector": "softmatch", "momentum": 0.5})
+    outcome = run(asked, tmp_path)
+    stored = load(tmp_path / BEST)["selector"]
+    whole = load(tmp_path / RESUME)["selector"]
+    start = build_selector(asked.config.selection, 8).state_dict()
+    assert not same_tensors(stored, start)
+    assert same_tensors(stored, whole) == (outcome.best.epoch == outcome.last.epoch)
 
 
 # What is no number.
@@ -622,8 +669,13 @@ def test_two_ranks_train_as_one_does(
     alone = run(_groups_training(name), tmp_path)
     (together, weights), _ = ranks(two_ranks, name)
     for one, two in zip(alone.curve, together.curve, strict=True):
-        numbers = asdict(one) | {"seconds": two.seconds}
-        assert asdict(two) == pytest.approx(numbers, rel=1e-3)
+        times = {"seconds": two.seconds, "data_wait_seconds": two.data_wait_seconds}
+        ours, theirs = (asdict(each) | times for each in (one, two))
+        counts, others = (each.pop("pseudo_labels") for each in (ours, theirs))
+        assert theirs == pytest.approx(ours, rel=1e-3)
+        for field, column in counts.items():
+            # Other sums, other rounding: a pixel may turn.
+            assert others[field] == pytest.approx(column, rel=1e-2, abs=4), field
     reference = load(tmp_path / RESUME)["network"]
     assert weights.keys() == reference.keys()
     start = _start(_groups_training())

@@ -8,8 +8,21 @@ from uuid import uuid4
 
 import pytest
 
-from results.schema import EpochMetrics, Evaluation, Failure, Provenance, Record
+from results.schema import EpochMetrics, Evaluation, Failure, Provenance, PseudoLabels, Record
 
+PSEUDO_LABELS = PseudoLabels(
+    predicted=(60, 40),
+    correct=(54, 30),
+    selected=(50, 20),
+    selected_correct=(48, 18),
+    confidence_correct=(50, 20, 14, *[0] * 61),
+    confidence_wrong=(2, 4, 10, *[0] * 61),
+    dispersion_correct=(60, 14, 10, *[0] * 61),
+    dispersion_wrong=(2, 4, 10, *[0] * 61),
+    calibration_pixels=(*[0] * 13, 40, 60),
+    calibration_correct=(*[0] * 13, 30, 54),
+    calibration_confidence=(*[0] * 13, 36_000_000, 58_000_000),
+)
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -24,7 +37,9 @@ def make_record(
     """A record that finished ``minute`` minutes after the first; failed if a failure is named."""
     last = Evaluation(2, mean_iou, (mean_iou, mean_iou), (40, 2, 3, 55))
     best = Evaluation(1, min(mean_iou + 1, 100), (mean_iou, mean_iou), (41, 1, 3, 55))
-    line = EpochMetrics(1, 30, 1.5, 1e-3, 0.7, 0.3, 0.2, None, 0.1, 88.0, 91.5, mean_iou)
+    line = EpochMetrics(
+        1, 30, 1.5, 1e-3, 0.7, 0.3, 0.2, None, 0.1, 88.0, 91.5, mean_iou, 0.25, PSEUDO_LABELS
+    )
     record = Record(
         identity=identity,
         recipe=identity[::-1],

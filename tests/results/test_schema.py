@@ -15,6 +15,7 @@ from results.schema import (
     Evaluation,
     Failure,
     Provenance,
+    PseudoLabels,
     Record,
     from_row,
     to_table,
@@ -33,12 +34,15 @@ evaluations = st.builds(
     class_iou=st.lists(percent | st.just(math.nan), max_size=4).map(tuple),
     confusion=st.lists(counts, max_size=4).map(tuple),
 )
+pseudo_labels = st.builds(PseudoLabels, *[st.lists(counts, max_size=3).map(tuple)] * 11)
 epochs = st.builds(
     EpochMetrics,
     counts,
     counts,
     *[number] * 3,
     *[st.none() | number] * 7,
+    number,
+    st.none() | pseudo_labels,
 )
 provenances = st.builds(
     Provenance,
@@ -106,10 +110,13 @@ def test_every_column_says_what_it_is() -> None:
     assert [field.name for field in COLUMNS if not described(field)] == []
 
 
-def test_newer_schema_is_refused_by_its_version(record: Record) -> None:
+def test_another_schema_is_refused_by_its_version(record: Record) -> None:
     newer = to_table(record).replace_schema_metadata({"schema_version": str(SCHEMA_VERSION + 1)})
     with pytest.raises(ValueError, match=f"schema {SCHEMA_VERSION + 1}, newer"):
         from_row(newer)
+    older = to_table(record).replace_schema_metadata({"schema_version": "1"})
+    with pytest.raises(ValueError, match=f"schema 1, older than {SCHEMA_VERSION}"):
+        from_row(older)
 
 
 def test_foreign_tables_are_refused(record: Record) -> None:
