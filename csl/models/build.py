@@ -7,14 +7,14 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from csl.config import NetworkConfig
+from csl.config import DeepLabConfig
 from csl.errors import InputError
 from csl.models.deeplab import DeepLabV3Plus
 
 _LOW_LEVEL, _HIGH_LEVEL = 1, 4  # timm's out_indices: strides 4 and 32 before dilation
 
 
-def build_network(config: NetworkConfig, classes: int, weights: Path | None) -> DeepLabV3Plus:
+def build_network(config: DeepLabConfig, classes: int, weights: Path | None) -> DeepLabV3Plus:
     """DeepLabV3+ on a timm backbone, its head initialised from torch's global generator.
 
     Args:
@@ -46,7 +46,7 @@ def build_network(config: NetworkConfig, classes: int, weights: Path | None) -> 
     )
 
 
-def check_weights(config: NetworkConfig, weights: Path | None) -> None:
+def check_weights(config: DeepLabConfig, weights: Path | None) -> None:
     """Load the backbone's weights once, before anything is launched.
 
     Raises:
