@@ -152,7 +152,8 @@ def deciding(plain: dict[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
 CHECKPOINTING = ("network", "gradient_checkpointing")
 LITERALS = (
     "tf_efficientnet_lite0", "test_resnet", "resnet50s", "fp32", "bf16", "csl",
-    "threshold", "gaussian", "binary", "any", "all", "std", "variance", "image", "batch", "round", "floor", "paper",
+    "threshold", "gaussian", "binary", "any", "all", "std", "variance", "image",
+    "batch", "round", "floor", "paper",
     "mean_threshold", "margin", "labeled", "unreliable", "block", "sum",
 )  # fmt: skip
 
