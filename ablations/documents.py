@@ -17,6 +17,9 @@ Model = TypeVar("Model", bound=BaseModel)
 UNKNOWN_KEY = "extra_forbidden"
 """Pydantic's name for it."""
 
+UNION_TAG = ("union_tag_not_found", "union_tag_invalid")
+"""Pydantic's names for a dataset or architecture that is not said, or not known."""
+
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice, where YAML lets the last one win silently, and
@@ -136,13 +139,24 @@ def explain(error: ValidationError, file: object) -> InputError:
     """The first fault of a validation, in the user's words."""
     fault = error.errors(include_url=False)[0]
     # A discriminated union puts its tag into the path; it is no key of the document.
-    key = ".".join(str(part) for part in fault["loc"] if part not in ("shapes", "voc"))
+    tags = ("shapes", "voc", "deeplabv3plus", "segformer", "dpt")
+    key = ".".join(str(part) for part in fault["loc"] if part not in tags)
     if fault["type"] == UNKNOWN_KEY:
         return InputError("unknown key", file=file, key=key, remedy="remove it, or mend its name")
+    said = fault.get("ctx", {})  # what our own validators say of key, value and remedy
+    if fault["type"] in UNION_TAG:
+        tag = said["discriminator"].strip("'")
+        wanted = f"use one of {said['expected_tags']}" if "expected_tags" in said else ""
+        return InputError(
+            f"says no known {tag}" if wanted else f"says no {tag}",
+            file=file,
+            key=f"{key}.{tag}",
+            value=said.get("tag"),
+            remedy=wanted or "add it; the packaged settings show how",
+        )
     problem = fault["msg"][0].lower() + fault["msg"][1:]
     if fault["type"] == "missing":
         return InputError(problem, file=file, key=key, remedy="add it")
-    said = fault.get("ctx", {})  # what our own validators say of key, value and remedy
     given = fault["input"]
     return InputError(
         problem,

@@ -146,7 +146,8 @@ def _resolve(layers: list[_Layer]) -> TrainingConfig:
         remedy = wrong.remedy
         if error.errors()[0]["type"] == UNKNOWN_KEY and wrong.key is not None:
             known = _dotted(TrainingConfig(data=ShapesData()).model_dump())
-            close = get_close_matches(wrong.key, known, n=1)
+            # A key of another architecture is spelled well enough.
+            close = [] if wrong.key in known else get_close_matches(wrong.key, known, n=1)
             remedy = f"did you mean {close[0]}?" if close else remedy
         raise InputError(
             wrong.problem,

@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from csl.config import TrainingConfig
 from csl.data.entries import digest
@@ -16,6 +17,11 @@ from csl.locations import Locations
 
 SCHEMA = 1
 """Raised whenever the same configuration starts to mean other numbers."""
+
+
+def decisive(config: TrainingConfig) -> dict[str, Any]:
+    """The configuration without what changes no number, as JSON has it."""
+    return config.model_dump(mode="json", exclude={"network": {"gradient_checkpointing"}})
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Training:
         """16 hex digits naming what was asked, without the data's content.
 
         Finds records on a machine that does not have the dataset."""
-        return digest([self.config.model_dump(mode="json"), self.split, self.seed, SCHEMA])
+        return digest([decisive(self.config), self.split, self.seed, SCHEMA])
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ def identify(training: Training, locations: Locations) -> Identity:
     weights = hash_weights(locations.weights) if training.config.network.pretrained else ""
     # The split's name is not identity: two names for the same lists are one training.
     content = [
-        training.config.model_dump(mode="json"),
+        decisive(training.config),
         training.seed,
         lists.content_hash,
         lists.fingerprint,

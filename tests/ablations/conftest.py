@@ -40,7 +40,12 @@ about: "four images"
 splits: {"1/16": "2"}
 set:
   data: {dataset: voc, classes: 3, crop: 32}
-  network: {backbone: test_resnet, pretrained: false, width: 8, low_level_width: 4}
+  network:
+    architecture: deeplabv3plus
+    backbone: test_resnet
+    pretrained: false
+    width: 8
+    low_level_width: 4
   schedule: {epochs: 2, steps_per_epoch: 2, precision: fp32}
 """
 

@@ -14,7 +14,7 @@ from csl.config import PROFILES, TrainingConfig
 from tests.ablations.conftest import refused
 
 SPEC_FILE, SETTING_FILE = "/mine/spec.yaml", "/mine/setting.yaml"
-SHAPES = {"data": {"dataset": "shapes"}}
+SHAPES = {"data": {"dataset": "shapes"}, "network": {"architecture": "deeplabv3plus"}}
 
 
 def make_spec(**changes: Any) -> Spec:
@@ -315,3 +315,21 @@ def test_a_learning_rate_may_be_written_with_an_exponent() -> None:
 
 def test_an_assigned_group_may_not_name_a_key_twice() -> None:
     refused(lambda: grid(assignments=("schedule={epochs: 2, epochs: 3}",)))
+
+
+@pytest.mark.parametrize(
+    ("network", "key", "remedy"),
+    [
+        ({"backbone": "mit_b0"}, "network.architecture", "add"),
+        ({"architecture": "unet"}, "network.architecture", "segformer"),
+        ({"architecture": "segformer", "backbone": "resnet101s"}, "network.backbone", ""),
+        ({"architecture": "dpt", "width": 8}, "network.width", "remove"),
+    ],
+)
+def test_a_networks_keys_are_named_without_its_tag(
+    network: dict[str, Any], key: str, remedy: str
+) -> None:
+    setting = make_setting({"data": {"dataset": "shapes"}, "network": network})
+    error = refused(lambda: grid(None, setting))
+    assert (error.file, error.key) == (SETTING_FILE, key)
+    assert remedy in error.remedy

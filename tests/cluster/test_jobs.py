@@ -12,14 +12,15 @@ import pytest
 
 import csl
 from cluster.jobs import Code, Job, Resources, command_line, provenance, read_code
-from csl.config import ShapesData, TrainingConfig
+from csl.config import DeepLabConfig, ShapesData, TrainingConfig
 from csl.identity import Training, identify
 from csl.locations import Locations
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    config = TrainingConfig.model_validate({"data": ShapesData(), "network": {"pretrained": False}})
+    network = DeepLabConfig(pretrained=False)
+    config = TrainingConfig.model_validate({"data": ShapesData(), "network": network})
     training = Training(config, "8", 3)
     return Job(
         training=training,

@@ -19,7 +19,7 @@ from csl.errors import InputError
 from csl.identity import Training, hash_weights, identify
 from csl.locations import Locations
 
-SCRATCH = {"network": {"pretrained": False}}
+SCRATCH = {"network": {"architecture": "deeplabv3plus", "pretrained": False}}
 SHAPES = {"data": {"dataset": "shapes", "train_images": 12, "val_images": 3}, **SCRATCH}
 VOC = {"data": {"dataset": "voc"}, **SCRATCH}
 
@@ -108,6 +108,14 @@ def test_weights_do_not_matter_from_scratch(tmp_path: Path) -> None:
     assert identity.weights_hash == ""
 
 
+def test_gradient_checkpointing_does_not_matter() -> None:
+    plain = training().config.model_dump(mode="json")
+    assert plain["network"]["gradient_checkpointing"] is False
+    other = training(changed(plain, CHECKPOINTING, True))
+    assert other.config.network.gradient_checkpointing
+    assert (name(other), other.recipe) == (name(training()), training().recipe)
+
+
 # What changes it.
 
 
@@ -137,9 +145,15 @@ def alternatives(value: Any) -> Iterator[Any]:
         yield from LITERALS
 
 
+def deciding(plain: dict[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
+    return [(path, value) for path, value in leaves(plain) if path != CHECKPOINTING]
+
+
+CHECKPOINTING = ("network", "gradient_checkpointing")
 LITERALS = (
-    "tf_efficientnet_lite0", "test_resnet", "fp32", "bf16", "csl", "threshold", "gaussian",
-    "binary", "any", "all", "std", "variance", "image", "batch", "round", "floor", "paper",
+    "tf_efficientnet_lite0", "test_resnet", "resnet50s", "fp32", "bf16", "csl",
+    "threshold", "gaussian", "binary", "any", "all", "std", "variance", "image",
+    "batch", "round", "floor", "paper",
     "mean_threshold", "margin", "labeled", "unreliable", "block", "sum",
 )  # fmt: skip
 
@@ -165,17 +179,19 @@ def test_every_field_of_the_configuration_matters(data: dict[str, Any]) -> None:
     plain = training(data).config.model_dump(mode="json")
     names = [training(plain).recipe]
     fixed = set()
-    for path, value in leaves(plain):
+    for path, value in deciding(plain):
         found = [variant.recipe for variant in variants(plain, path, value)]
         names += found
         if not found:
             fixed.add(".".join(path))
-    only_one_value = {"data.dataset"} | ({"data.classes"} if data is SHAPES else set())
+    only_one_value = {"data.dataset", "network.architecture"} | (
+        {"data.classes"} if data is SHAPES else set()
+    )
     assert fixed == only_one_value, "no other value was found to try"
     # Equal configurations may come up twice (a leaf's +1 and *2), others must all differ.
     distinct = {
         variant.config.model_dump_json()
-        for path, value in leaves(plain)
+        for path, value in deciding(plain)
         for variant in variants(plain, path, value)
     }
     assert len(set(names)) == len(distinct) + 1
@@ -185,7 +201,7 @@ def test_every_field_of_the_configuration_matters(data: dict[str, Any]) -> None:
 def test_every_field_of_the_configuration_is_in_the_id_too() -> None:
     plain = training().config.model_dump(mode="json")
     before = name(training(plain))
-    for path, value in leaves(plain):
+    for path, value in deciding(plain):
         if path == ("network", "pretrained"):
             continue  # asks for a file
         for variant in variants(plain, path, value):
@@ -252,7 +268,7 @@ def test_an_unlabeled_images_mask_file_does_not_matter(voc: Path) -> None:
 
 
 def test_the_weights_content_matters_and_their_place_does_not(tmp_path: Path) -> None:
-    asked = training({**SHAPES, "network": {"pretrained": True}})
+    asked = training({**SHAPES, "network": {"architecture": "deeplabv3plus", "pretrained": True}})
     one, other, copy = (tmp_path / f"{file}.pth" for file in ("one", "other", "copy"))
     one.write_bytes(b"weights 1")
     other.write_bytes(b"weights 2")
@@ -276,7 +292,7 @@ def test_weights_are_read_again_when_the_file_was_rewritten(tmp_path: Path) -> N
 @pytest.mark.parametrize("weights", [None, "missing.pth", "."])
 def test_missing_weights_are_the_users_to_give(tmp_path: Path, weights: str | None) -> None:
     path = None if weights is None else tmp_path / weights
-    asked = training({**SHAPES, "network": {"pretrained": True}})
+    asked = training({**SHAPES, "network": {"architecture": "deeplabv3plus", "pretrained": True}})
     with pytest.raises(InputError) as refused:
         identify(asked, Locations(weights=path))
     assert refused.value.key == "--weights"
@@ -296,7 +312,8 @@ def test_planning_needs_neither_torch_nor_numpy() -> None:
         "from csl.config import ShapesData, TrainingConfig\n"
         "from csl.identity import Training, identify\nfrom csl.locations import Locations\n"
         "config = TrainingConfig.model_validate(\n"
-        "    {'data': {'dataset': 'shapes'}, 'network': {'pretrained': False}})\n"
+        "    {'data': {'dataset': 'shapes'},\n"
+        "     'network': {'architecture': 'deeplabv3plus', 'pretrained': False}})\n"
         "print(identify(Training(config, '8', 0), Locations()).id)\n"
         "print(sorted({'torch', 'numpy', 'timm', 'PIL', 'torchvision'} & sys.modules.keys()))\n"
     )

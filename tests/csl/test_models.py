@@ -11,17 +11,17 @@ import timm
 import torch
 from torch import Tensor
 
-from csl.config import NetworkConfig
+from csl.config import DeepLabConfig
 from csl.errors import InputError
 from csl.models import DeepLabV3Plus, build_network, check_weights
 
 SMALL = {"backbone": "test_resnet", "atrous_rates": (1, 2, 4), "width": 8, "low_level_width": 8}
-SCRATCH = NetworkConfig(pretrained=False, **SMALL)
-PRETRAINED = NetworkConfig(pretrained=True, **SMALL)
+SCRATCH = DeepLabConfig(pretrained=False, **SMALL)
+PRETRAINED = DeepLabConfig(pretrained=True, **SMALL)
 CLASSES = 5
 
 
-def build(config: NetworkConfig = SCRATCH, seed: int = 0) -> DeepLabV3Plus:
+def build(config: DeepLabConfig = SCRATCH, seed: int = 0) -> DeepLabV3Plus:
     torch.manual_seed(seed)
     return build_network(config, CLASSES, None).eval()
 

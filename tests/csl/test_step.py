@@ -24,6 +24,7 @@ from csl.step import CslStep, StepTerms
 PLAIN: dict[str, dict[str, Any]] = {
     "data": {"dataset": "shapes", "crop": 32, "image_size": 32, "train_images": 16},
     "network": {
+        "architecture": "deeplabv3plus",
         "backbone": "test_resnet",
         "pretrained": False,
         "atrous_rates": (1, 2, 4),

@@ -17,7 +17,7 @@ from torch import Tensor, distributed, nn
 
 import csl.trainer
 from csl import checkpoint
-from csl.config import NetworkConfig, TrainingConfig
+from csl.config import DeepLabConfig, TrainingConfig
 from csl.data.lists import open_lists
 from csl.data.source import open_source
 from csl.errors import NotANumberError
@@ -36,7 +36,11 @@ PLAIN: dict[str, dict[str, Any]] = {
 }
 FIXED: dict[str, dict[str, Any]] = {
     "data": {"dataset": "shapes"},
-    "network": {"backbone": "test_resnet", "pretrained": False},
+    "network": {
+        "architecture": "deeplabv3plus",
+        "backbone": "test_resnet",
+        "pretrained": False,
+    },
     "schedule": {"lr": 0.2, "head_lr_multiplier": 2.0, "precision": "fp32"},
 }
 CPU = torch.device("cpu")
@@ -560,7 +564,7 @@ def test_a_last_update_that_explodes_is_no_result(
 
 
 def _without_batch_statistics(
-    config: NetworkConfig, classes: int, weights: Path | None
+    config: DeepLabConfig, classes: int, weights: Path | None
 ) -> DeepLabV3Plus:
     network = build_network(config, classes, weights)
     for module in list(network.modules()):
