@@ -5,14 +5,13 @@ Runs alone, under torchrun or under Ray Train: it joins torch's process group if
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
-from itertools import islice
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import timm.layers
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from csl import checkpoint
@@ -87,33 +86,47 @@ def train(
     on_epoch: Callable[[EpochReport], None],
     device: torch.device,
     loader_workers: int = 0,
+    checkpoint_steps: int | None = None,
+    on_progress: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Train to the end, from the folder's checkpoint if it holds one.
 
     Args:
         training: what to train.
         locations: where data and weights lie.
-        folder: holds ``resume.pt`` (after each epoch) and ``best.pt`` (the best epoch's network and
-            selector).
+        folder: holds ``resume.pt`` (after each epoch), the one before it, and ``best.pt`` (the best
+            epoch's network and selector).
         on_epoch: called on every rank after each epoch; on rank 0 its checkpoint is on disk.
         device: where to train.
         loader_workers: processes that prepare batches; the numbers do not depend on it.
+        checkpoint_steps: within an epoch, ``resume.pt`` is written after so many steps too.
+        on_progress: called after each step and each validation batch.
 
     Raises:
         NotANumberError: logits or loss became NaN or infinite.
         InputError: data or weights cannot be used.
     """
-    run = _Run(training, locations, folder, device, loader_workers)
+    run = _Run(training, locations, folder, device, loader_workers, on_progress)
     run.resume()
     while run.epoch < training.config.schedule.epochs:
-        on_epoch(run.train_epoch())
+        on_epoch(run.train_epoch(checkpoint_steps))
     assert run.last is not None, "the last epoch is always evaluated"
     assert run.best is not None, "whatever is evaluated may be the best"
     return Outcome(tuple(run.curve), run.last, run.best, run.seconds, run.resumed)
 
 
+@dataclass
+class _Sums:
+    """What one rank has added up since its epoch began."""
+
+    losses: Tensor
+    seen: Tensor
+    waited: float = 0.0
+    seconds: float = 0.0
+
+
 class _Run:
-    """One rank's state of a training between epochs."""
+    """One rank's state of a training between steps."""
 
     def __init__(
         self,
@@ -122,10 +135,12 @@ class _Run:
         folder: Path,
         device: torch.device,
         loader_workers: int,
+        on_progress: Callable[[], None],
     ) -> None:
         self.config: TrainingConfig = training.config
         self.folder = folder
         self.loader_workers = loader_workers
+        self.on_progress = on_progress
         joined = distributed.is_available() and distributed.is_initialized()
         self.rank = distributed.get_rank() if joined else 0
         self.world = distributed.get_world_size() if joined else 1
@@ -160,71 +175,111 @@ class _Run:
             step = DistributedDataParallel(step.to(self.device), broadcast_buffers=False)
         self.step = step.to(self.device)
 
-        self.stream: Iterator[StepBatch] | None = None  # from the epoch it is resumed at
-        self.epoch = 0
+        self.stream: Iterator[StepBatch] | None = None  # from the step it is resumed at
+        self.done = 0  # steps
+        self.sums = self._no_sums()
         self.curve: list[EpochReport] = []
         self.last: Evaluated | None = None
         self.best: Evaluated | None = None
         self.seconds = 0.0
         self.resumed = 0
 
-    def train_epoch(self) -> EpochReport:
-        """One epoch, its evaluation if due, and its checkpoint."""
-        started = time.perf_counter()
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return self.done // self.batches.steps_per_epoch
+
+    def train_epoch(self, checkpoint_steps: int | None) -> EpochReport:
+        """What is left of an epoch, its evaluation if due, and its checkpoint."""
+        started = time.perf_counter() - self.sums.seconds
         steps = self.batches.steps_per_epoch
-        losses = torch.zeros(5, dtype=torch.float64, device=self.device)
-        seen = torch.zeros(2 + self.recorder.length, dtype=torch.int64, device=self.device)
-        first = self.epoch * steps
         if self.stream is None:
-            self.stream = iter(self.batches.loader(first, workers=self.loader_workers))
-        batches = _Timed(islice(self.stream, steps))
-        for index, batch in enumerate(batches, start=first):
-            learning_rate = self._set_learning_rate(index)
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.config.schedule.precision == "bf16"
-            ):
-                terms = self.step(_moved(batch, self.device), index)
-            self.optimizer.zero_grad(set_to_none=True)
-            terms.loss.backward()
-            self.optimizer.step()
-            losses += terms.losses
-            seen += terms.pseudo_labels
-        waited = torch.tensor(batches.seconds, dtype=torch.float64, device=self.device)
-        if self.world > 1:
-            distributed.all_reduce(waited)
-            distributed.all_reduce(losses)
-            distributed.all_reduce(seen)
-        self.epoch += 1
-        mean_losses = (losses / steps).tolist()
-        if not torch.isfinite(losses).all():
+            self.stream = iter(self.batches.loader(self.done, workers=self.loader_workers))
+        end = (self.epoch + 1) * steps
+        while self.done < end:
+            self._train_step(self._next_batch())
+            self.sums.seconds = time.perf_counter() - started
+            self.on_progress()
+            if checkpoint_steps and self.done % checkpoint_steps == 0 and self.done < end:
+                self._save_midway()
+        sums = self._over_ranks()
+        self.sums = self._no_sums()
+        mean_losses = (sums.losses / steps).tolist()
+        if not torch.isfinite(sums.losses).all():
             raise NotANumberError(f"the loss of epoch {self.epoch} is {mean_losses[0]}")
-        if self.world > 1:
-            self._average_running_statistics()
         evaluated = self._evaluate_if_due()
-        seconds = time.perf_counter() - started
-        self.seconds += seconds
-        times = seconds, waited.item() / self.world
-        report = self._report(mean_losses, seen.tolist(), learning_rate, times, evaluated)
+        sums.seconds = time.perf_counter() - started
+        self.seconds += sums.seconds
+        report = self._report(mean_losses, sums, evaluated)
         self.curve.append(report)
-        self._save(improved=evaluated is not None and evaluated is self.best)
+        self._save(self.sums, improved=evaluated is not None and evaluated is self.best)
         return report
 
-    def _set_learning_rate(self, index: int) -> float:
-        schedule = self.config.schedule
-        backbone = poly_learning_rate(
-            schedule.lr, index, self.batches.total_steps, schedule.poly_power
-        )
+    def _next_batch(self) -> StepBatch:
+        assert self.stream is not None, "the epoch has begun"
+        asked = time.perf_counter()
+        batch = next(self.stream)
+        self.sums.waited += time.perf_counter() - asked
+        return batch
+
+    def _train_step(self, batch: StepBatch) -> None:
+        rate = self._learning_rate(self.done)
         for group, factor in zip(
-            self.optimizer.param_groups, (1.0, schedule.head_lr_multiplier), strict=True
+            self.optimizer.param_groups,
+            (1.0, self.config.schedule.head_lr_multiplier),
+            strict=True,
         ):
-            group["lr"] = backbone * factor
-        return backbone
+            group["lr"] = rate * factor
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.schedule.precision == "bf16"
+        ):
+            terms = self.step(_moved(batch, self.device), self.done)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms.loss.backward()
+        self.optimizer.step()
+        self.sums.losses += terms.losses
+        self.sums.seen += terms.pseudo_labels
+        self.done += 1
+
+    def _learning_rate(self, step: int) -> float:
+        """The backbone's."""
+        schedule = self.config.schedule
+        return poly_learning_rate(schedule.lr, step, self.batches.total_steps, schedule.poly_power)
+
+    def _no_sums(self) -> _Sums:
+        return _Sums(
+            torch.zeros(5, dtype=torch.float64, device=self.device),
+            torch.zeros(2 + self.recorder.length, dtype=torch.int64, device=self.device),
+        )
+
+    def _over_ranks(self) -> _Sums:
+        """The sums of all ranks together; ``waited`` is their mean.
+
+        Without SyncBN each rank has its own running statistics; all get their mean, so that they
+        evaluate and store one network."""
+        own = self.sums
+        if self.world == 1:
+            return own
+        waited = torch.tensor(own.waited, dtype=torch.float64, device=self.device)
+        losses, seen = own.losses.clone(), own.seen.clone()
+        for each in (waited, losses, seen):
+            distributed.all_reduce(each)
+        for buffer in self.network.buffers():
+            if buffer.is_floating_point():
+                distributed.all_reduce(buffer)
+                buffer /= self.world
+        return _Sums(losses, seen, waited.item() / self.world, own.seconds)
+
+    def _save_midway(self) -> None:
+        self._save(self._over_ranks(), improved=False)
 
     def _evaluate_if_due(self) -> Evaluated | None:
         due = self.epoch % self.config.evaluation.every == 0
         if not due and self.epoch < self.config.schedule.epochs:
             return None
-        confusion = evaluate(self.network, self.source, self.val, self.config, self.device)
+        confusion = evaluate(
+            self.network, self.source, self.val, self.config, self.device, self.on_progress
+        )
         if self.world > 1:
             counts = confusion.to(self.device)
             distributed.all_reduce(counts)
@@ -239,32 +294,23 @@ class _Run:
             self.best = self.last
         return self.last
 
-    def _average_running_statistics(self) -> None:
-        """Without SyncBN each rank has its own; all evaluate and store one network."""
-        for buffer in self.network.buffers():
-            if buffer.is_floating_point():
-                distributed.all_reduce(buffer)
-                buffer /= self.world
-
     def _report(
         self,
         losses: list[float],
-        seen: list[int],
-        learning_rate: float,
-        times: tuple[float, float],
+        sums: _Sums,
         evaluated: Evaluated | None,
     ) -> EpochReport:
         total, labeled, strong, masked, feature = losses
-        valid, reliable, *counts = seen
+        valid, reliable, *counts = sums.seen.tolist()
         pseudo_labels = self.recorder.unpack(counts)
         known = sum(pseudo_labels.selected) if pseudo_labels else 0
         correct = sum(pseudo_labels.selected_correct) if pseudo_labels else 0
         unlabeled = self.config.schedule.unlabeled_batch > 0
         return EpochReport(
             epoch=self.epoch,
-            step=self.epoch * self.batches.steps_per_epoch,
-            seconds=times[0],
-            learning_rate=learning_rate,
+            step=self.done,
+            seconds=sums.seconds,
+            learning_rate=self._learning_rate(self.done - 1),
             loss=total,
             loss_labeled=labeled,
             loss_strong=strong if unlabeled else None,
@@ -273,11 +319,11 @@ class _Run:
             sampling_rate=100 * reliable / valid if valid else None,
             pseudo_label_accuracy=100 * correct / known if known else None,
             mean_iou=evaluated.mean_iou if evaluated else None,
-            data_wait_seconds=times[1],
+            data_wait_seconds=sums.waited,
             pseudo_labels=pseudo_labels,
         )
 
-    def _save(self, *, improved: bool) -> None:
+    def _save(self, sums: _Sums, *, improved: bool) -> None:
         if self.rank:
             return
         network = self.network.state_dict()
@@ -288,7 +334,8 @@ class _Run:
             "network": network,
             "optimizer": self.optimizer.state_dict(),
             "selector": self.selector.state_dict(),
-            "epoch": self.epoch,
+            "done": self.done,
+            "sums": asdict(sums),
             "curve": [asdict(report) for report in self.curve],
             "last": asdict(self.last) if self.last else None,
             "best": asdict(self.best) if self.best else None,
@@ -307,7 +354,12 @@ class _Run:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.selector.load_state_dict(state["selector"])
-        self.epoch = state["epoch"]
+        self.done = state["done"]
+        if self.rank == 0:  # what all ranks had added up
+            sums = _Sums(**state["sums"])
+            self.sums = replace(
+                sums, losses=sums.losses.to(self.device), seen=sums.seen.to(self.device)
+            )
         self.curve = [_epoch_report(report) for report in state["curve"]]
         self.last = Evaluated(**state["last"]) if state["last"] else None
         self.best = Evaluated(**state["best"]) if state["best"] else None
@@ -318,24 +370,6 @@ class _Run:
 def _epoch_report(state: dict[str, Any]) -> EpochReport:
     counts = state["pseudo_labels"]
     return EpochReport(**state | {"pseudo_labels": PseudoLabelCounts(**counts) if counts else None})
-
-
-class _Timed:
-    """Batches, and how many seconds were spent waiting for them."""
-
-    def __init__(self, batches: Iterator[StepBatch]) -> None:
-        self.seconds = 0.0
-        self._batches = batches
-
-    def __iter__(self) -> Iterator[StepBatch]:
-        return self
-
-    def __next__(self) -> StepBatch:
-        started = time.perf_counter()
-        try:
-            return next(self._batches)
-        finally:
-            self.seconds += time.perf_counter() - started
 
 
 def _moved(batch: StepBatch, device: torch.device) -> StepBatch:
