@@ -184,6 +184,7 @@ def report_object(report: Report) -> dict[str, Any]:
         {
             "subject": subject.name,
             "images": len(subject.predictions.names),
+            "images_without_truth": judged.unscored,
             "pixels": int(judged.confusion.sum()),
             "correct": 100 * float(judged.confusion.trace() / judged.confusion.sum()),
             "selectors": {name: _rates_object(report, name) for name in judged.selected},
@@ -217,12 +218,15 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
             numbers += [report["selectors"][name][which] for which in ("mean", "overall")]
             table.add_row(rate, name, *(_number(each[rate], 1) for each in numbers))
         table.add_section()
+    unscored = report["images_without_truth"]
+    unscored = f" ({unscored} without ground truth)" if unscored else ""
     # Numbers are never cut: in a narrow terminal the lines wrap.
     Console(file=console.file, width=_WIDEST).print(table)
     console.print(
         "Classes are the predicted ones. mean: of the scored classes that have the rate; "
         "overall: over pixels.\n"
-        f"{report['images']} images, {report['pixels']} pixels, {report['correct']:.1f} % correct; "
+        f"{report['images']} images{unscored}, {report['pixels']} pixels, "
+        f"{report['correct']:.1f} % correct; "
         f"expected calibration error {100 * report['calibration']['expected_error']:.1f} %.\n",
         highlight=False,
         markup=False,
@@ -248,10 +252,13 @@ def write_report(folder: Path, report: Report) -> tuple[Path, ...]:
         f"{plane.name} (image {plane.index})",
         plane.residual,
         plane.dispersion,
+        plane.concentration,
         plane.correct,
         plane.grid_residual,
         plane.grid_dispersion,
         plane.grid_reliable,
+        plane.grid_concentration,
+        plane.grid_concentration_reliable,
         report.subject.config.tau,
     )
     try:

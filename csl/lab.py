@@ -1,7 +1,7 @@
 """Takes a trained network or saved logits; gives what selectors say of identical predictions."""
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,24 +16,20 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from csl.augment import normalize
 from csl.config import SelectionConfig, TrainingConfig
 from csl.data.lists import Entry, SplitLists
-from csl.data.source import IGNORE, Source, open_source
+from csl.data.source import IGNORE, open_source
 from csl.errors import InputError, NotANumberError
 from csl.evaluate import confusion_matrix
 from csl.locations import Locations
 from csl.models import build_network
-from csl.selection.features import ConfidenceFeatures, confidence_features
+from csl.plane import Plane, feature_plane
+from csl.selection.features import confidence_features
 from csl.selection.selectors import build_selector
-from csl.selection.separation import separate
-from csl.selection.smoothing import smooth
-from csl.selection.weighting import reliable_statistics
 
 FEATURES = ("p_max", "dispersion", "margin", "entropy", "residual_entropy")
 """What is scored as a predictor of "correct", in the order of ``Judged.features``."""
 
 MOST_PIXELS = 2_000_000
 """Beyond so many, features are kept of a random share of the pixels."""
-
-_GRID = 240  # points per axis at which the decision boundary is evaluated
 
 
 @dataclass(frozen=True)
@@ -45,35 +41,14 @@ class Predictions:
         names: of the images.
         get: index to (logits float32 [1, K, H, W], truth uint8 [1, H, W], 255 is not scored).
         labeled: likewise of images with labels that a selector may learn from (``daw``).
+        trained: the state of the training's own selector, with the running averages it ended with.
     """
 
     classes: int
     names: tuple[str, ...]
     get: Callable[[int], tuple[Tensor, Tensor]]
     labeled: "Predictions | None" = None
-
-
-@dataclass(frozen=True)
-class Plane:
-    """One image in the feature plane of Fig. 1, and where CSL's decision changes in it.
-
-    Args:
-        index, name: of the image.
-        residual: 1 - p_max per scored pixel, summed and not subtracted, float64 [N].
-        dispersion: -v of Eq. 7, at least 0, float64 [N].
-        correct: bool [N].
-        grid_residual, grid_dispersion: float64 [G] each, evenly spaced in their logarithm.
-        grid_reliable: CSL's flag at (dispersion, residual), bool [G, G].
-    """
-
-    index: int
-    name: str
-    residual: NDArray[np.float64]
-    dispersion: NDArray[np.float64]
-    correct: NDArray[np.bool_]
-    grid_residual: NDArray[np.float64]
-    grid_dispersion: NDArray[np.float64]
-    grid_reliable: NDArray[np.bool_]
+    trained: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +58,7 @@ class Judged:
     Args:
         confusion: counts by (true, predicted) class, int64 [K, K].
         selected: the same counts of the pixels that each selector calls reliable.
+        unscored: images without any truth.
         features: of a deterministic sample of M scored pixels, float64 [5, M], in the order of
             ``FEATURES``, larger is more reliable; p_max and margin are less 1.
         correct: of the same pixels, bool [M].
@@ -91,6 +67,7 @@ class Judged:
 
     confusion: NDArray[np.int64]
     selected: dict[str, NDArray[np.int64]]
+    unscored: int
     features: NDArray[np.float64]
     correct: NDArray[np.bool_]
     plane: Plane
@@ -110,11 +87,11 @@ def network_predictions(
         config, lists: the training's.
         locations: where its data lies; no weights file is needed.
         checkpoint: the training's ``best.pt``.
-        images: which list is predicted.
+        images: which list is predicted; unlabeled images without ground truth are not scored.
         limit: the first so many images of it; None for all.
 
     Raises:
-        InputError: the checkpoint or an image cannot be used, or there is no ground truth.
+        InputError: the checkpoint or an image cannot be used, or no image has ground truth.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build_network(
@@ -123,6 +100,7 @@ def network_predictions(
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         network.load_state_dict(state["network"])
+        trained = dict(state["selector"])
     except Exception as error:  # torch raises a dozen kinds for a bad file
         raise InputError(
             f"the checkpoint cannot be used: {type(error).__name__}",
@@ -133,15 +111,24 @@ def network_predictions(
     source = open_source(config.data, locations)
 
     @torch.no_grad()
-    def predict(entry: Entry, mask: Image.Image) -> tuple[Tensor, Tensor]:
-        image = normalize(source.image(entry), config.data.mean, config.data.std)
+    def predict(entry: Entry, mask: Image.Image | None) -> tuple[Tensor, Tensor]:
+        decoded = source.image(entry)
+        mask = mask or Image.new("L", decoded.size, IGNORE)
+        image = normalize(decoded, config.data.mean, config.data.std)
         bf16 = config.schedule.precision == "bf16"
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = network(image.unsqueeze(0).to(device))
         return logits.float(), pil_to_tensor(mask).to(device)
 
     judged = (lists.val if images == "val" else lists.unlabeled)[:limit]
-    truth = source.mask if images == "val" else lambda entry: _unlabeled_truth(source, entry)
+    truth = source.mask if images == "val" else source.unlabeled_truth
+    if not any(truth(entry) for entry in judged):
+        raise InputError(
+            "none of these unlabeled images has ground truth",
+            key="--images",
+            value=images,
+            remedy="use --images val",
+        )
     labeled = lists.labeled
     return Predictions(
         config.data.classes,
@@ -152,19 +139,8 @@ def network_predictions(
             tuple(entry.image for entry in labeled),
             lambda i: predict(labeled[i], source.mask(labeled[i])),
         ),
+        trained,
     )
-
-
-def _unlabeled_truth(source: Source, entry: Entry) -> Image.Image:
-    truth = source.unlabeled_truth(entry)
-    if truth is None:
-        raise InputError(
-            "this dataset has no ground truth for its unlabeled images",
-            key="--images",
-            value="unlabeled",
-            remedy="use --images val",
-        )
-    return truth
 
 
 def saved_predictions(path: Path, limit: int | None) -> Predictions:
@@ -216,9 +192,10 @@ def judge(
 
     A pixel counts as selected where the selector calls it ``reliable``. Selectors see whole
     images, one at a time, and never the truth; only pixels with a truth are counted. Running
-    averages are first taken over all the images, each of equal weight (``daw``'s over the labeled
-    ones), whatever momentum they have in training, and then stay. Progress, which ``u2pl`` alone
-    reads, is 0: it drops the fifth of an image with the largest entropy.
+    averages stay as training left them for the training's own selector; those of the others are
+    first taken over all the images, each of equal weight (``daw``'s over the labeled ones),
+    whatever momentum they have in training. Progress, which ``u2pl`` alone reads, is 0: it drops
+    the fifth of an image with the largest entropy.
 
     Args:
         predictions: of at least one image.
@@ -234,6 +211,7 @@ def judge(
     confusion = torch.zeros(classes, classes, dtype=torch.int64)
     selected = {name: torch.zeros_like(confusion) for name in selectors}
     sample, shown, worst = _Sample(), 0 if image is None else image, -1.0
+    unscored = 0
     for index in range(len(predictions.names)):
         logits, truth = _predicted(predictions, index)
         everywhere = torch.ones_like(truth, dtype=torch.bool)
@@ -242,10 +220,11 @@ def judge(
         )
         confusion += confusion_matrix(seen.label, truth, classes).cpu()
         for name, selector in judges.items():
-            reliable = selector(logits, everywhere).reliable
+            reliable = selector.to(logits.device)(logits, everywhere).reliable
             counts = confusion_matrix(seen.label[reliable], truth[reliable], classes)
             selected[name] += counts.cpu()
         scored = truth != IGNORE
+        unscored += not scored.any()
         correct = (seen.label == truth)[scored]
         sample.add(seen.shifted[0][:, scored[0]].cpu().numpy(), correct.cpu().numpy())
         wrong = 1 - correct.double().mean().nan_to_num(1.0).item()
@@ -254,15 +233,19 @@ def judge(
     return Judged(
         confusion.numpy(),
         {name: counts.numpy() for name, counts in selected.items()},
+        unscored,
         *sample.arrays(),
         _plane(predictions, shown, config),
     )
 
 
 def _prepared(name: str, config: SelectionConfig, predictions: Predictions) -> Any:
-    """The selector in evaluation mode, its running averages taken over all the images."""
+    """The selector in evaluation mode, with its running averages: see ``judge``."""
     selector = build_selector(config.model_copy(update={"selector": name}), predictions.classes)
     if not any(True for _ in selector.buffers()):
+        return selector.eval()
+    if name == config.selector and predictions.trained is not None:
+        selector.load_state_dict(predictions.trained)
         return selector.eval()
     learns = name == "daw"
     if learns and predictions.labeled is None:
@@ -324,52 +307,4 @@ class _Sample:
 
 
 def _plane(predictions: Predictions, index: int, config: SelectionConfig) -> Plane:
-    """The plane has two features: further ones, Eq. 6's scale and a separation per class, which
-    are no line in it, are left out of the boundary."""
-    planar = {"features": ("dispersion",), "scale": "none"}
-    if config.strategy == "class_separation":
-        planar["strategy"] = "separation"
-    config = config.model_copy(update=planar)
-    logits, truth = _predicted(predictions, index)
-    seen = confidence_features(logits, count_argmax_slot=config.count_argmax_slot)
-    everywhere = torch.ones_like(truth, dtype=torch.bool).flatten(1)
-    lacking = seen.shifted[0].neg().flatten(1)  # 1 - p_max and -v
-    axes = [_decades(each) for each in lacking]
-    reliable = _grid_reliable(seen, everywhere, axes, config)
-    scored = (truth != IGNORE).flatten()
-    residual, dispersion = (each[scored].cpu().numpy() for each in lacking)
-    return Plane(
-        index,
-        predictions.names[index],
-        residual,
-        dispersion,
-        (seen.label == truth).flatten()[scored].cpu().numpy(),
-        axes[0].numpy(),
-        axes[1].numpy(),
-        reliable.cpu().numpy(),
-    )
-
-
-def _decades(values: Tensor) -> Tensor:
-    """Points evenly spaced in their logarithm, from below the values to above: any figure's."""
-    logarithms = values.clamp(min=torch.finfo(torch.float64).tiny).log10()
-    low, high = (bound.item() for bound in logarithms.aminmax())
-    room = 1 + (high - low) / 10
-    return torch.logspace(low - room, high + room, _GRID, dtype=torch.float64)
-
-
-def _grid_reliable(
-    seen: ConfidenceFeatures, valid: Tensor, axes: Sequence[Tensor], config: SelectionConfig
-) -> Tensor:
-    """CSL's flag at each (dispersion, residual) of the grid, bool [G, G]."""
-    columns, offset = seen.columns, seen.offset
-    cluster = valid
-    if config.strategy == "separation":
-        cluster = separate(columns, valid, offset=offset)
-    mean, variance = reliable_statistics(columns, cluster)
-    dispersion, residual = torch.meshgrid(axes[1], axes[0], indexing="ij")
-    points = -torch.stack([residual.flatten(), dispersion.flatten()]).unsqueeze(0)
-    points = points.to(columns.device)
-    inside = torch.ones_like(points[:, 0], dtype=torch.bool)
-    _, reliable = smooth(points, offset, mean, variance, inside, config)
-    return reliable.view(len(axes[1]), len(axes[0]))
+    return feature_plane(index, predictions.names[index], *_predicted(predictions, index), config)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -37,53 +37,93 @@ class FeaturePlane:
         title: what is shown.
         residual: 1 - p_max, float64 [N] in [0, 1).
         dispersion: minus the residual dispersion v (Eq. 7), float64 [N], at least 0.
+        concentration: the dispersion as a share of the largest that 1 - p_max allows, float64 [N]
+            in [0, 1].
         correct: bool [N].
         grid_residual, grid_dispersion: float64 [G] each, positive and ascending.
         grid_reliable: CSL's flag, bool [G, G], rows along the dispersion.
+        grid_concentration: float64 [G], ascending.
+        grid_concentration_reliable: CSL's flag, bool [G, G], rows along the concentration.
         tau: the fixed threshold.
     """
 
     title: str
     residual: NDArray[Any]
     dispersion: NDArray[Any]
+    concentration: NDArray[Any]
     correct: NDArray[Any]
     grid_residual: NDArray[Any]
     grid_dispersion: NDArray[Any]
     grid_reliable: NDArray[Any]
+    grid_concentration: NDArray[Any]
+    grid_concentration_reliable: NDArray[Any]
     tau: float
 
 
 def draw_feature_plane(plane: FeaturePlane, paths: Sequence[Path]) -> None:
     """Write Fig. 1 to every path, its format by the suffix (.png, .pdf).
 
-    Axes are -log10 of the residual mass and of the dispersion: linear ones pile all that is
-    overconfident into one corner. Both grow with confidence.
+    Left, axes are -log10 of the residual mass and of the dispersion: linear ones pile all that is
+    overconfident into one corner. There the dispersion follows the residual's square closely.
+    Right, it is divided by that square, which shows what it says beyond the confidence. Upward and
+    to the right is more reliable in both.
     """
-    figure = _new_figure(7.2, 6.4)
-    layout = figure.add_gridspec(
+    figure = _new_figure(14.4, 6.4)
+    left, right = figure.subfigures(1, 2, squeeze=False)[0]
+    confidence, correct = _decades(plane.residual), plane.correct.astype(bool)
+    dispersion = _Axis(
+        _decades(plane.dispersion),
+        r"residual dispersion: $-\log_{10}(-v)$",
+        _decades(plane.grid_dispersion),
+        plane.grid_reliable,
+    )
+    concentration = _Axis(
+        plane.concentration,
+        r"share of the largest dispersion: $-v\,(K-1)\,/\,(1-p_{\max})^2$",
+        plane.grid_concentration,
+        plane.grid_concentration_reliable,
+        (1.03, -0.03),
+    )
+    for part, axis in ((left, dispersion), (right, concentration)):
+        _draw_plane(part, confidence, axis, correct, plane)
+    figure.suptitle(plane.title, fontsize=10)
+    _save(figure, paths)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A plane's second axis: of the pixels [N], and CSL's flag on a grid [G, G] along it [G]."""
+
+    values: NDArray[Any]
+    label: str
+    grid: NDArray[Any]
+    reliable: NDArray[Any]
+    limits: tuple[float, float] | None = None
+
+
+def _draw_plane(
+    part: SubFigure, x: NDArray[Any], axis: _Axis, right: NDArray[Any], plane: FeaturePlane
+) -> None:
+    layout = part.add_gridspec(
         2, 2, width_ratios=(4, 1), height_ratios=(1, 4), wspace=0.05, hspace=0.05
     )
-    middle = figure.add_subplot(layout[1, 0])
-    above = figure.add_subplot(layout[0, 0], sharex=middle)
-    beside = figure.add_subplot(layout[1, 1], sharey=middle)
-    x, y = _decades(plane.residual), _decades(plane.dispersion)
-    right = plane.correct.astype(bool)
-    _scatter(middle, x, y, right)
-    _draw_boundaries(middle, plane)
+    middle = part.add_subplot(layout[1, 0])
+    above = part.add_subplot(layout[0, 0], sharex=middle)
+    beside = part.add_subplot(layout[1, 1], sharey=middle)
+    _scatter(middle, x, axis.values, right)
+    _draw_boundaries(middle, axis, plane)
     if x.size:
         middle.set_xlim(*_range(x))
-        middle.set_ylim(*_range(y))
+        middle.set_ylim(*(axis.limits or _range(axis.values)))
     middle.set_xlabel(r"confidence: $-\log_{10}(1 - p_{\max})$")
-    middle.set_ylabel(r"residual dispersion: $-\log_{10}(-v)$")
-    middle.legend(loc="upper left", fontsize=9, framealpha=0.95)
+    middle.set_ylabel(axis.label)
+    middle.legend(loc="upper left" if axis.limits is None else "lower right", fontsize=9)
     _histogram(above, x, right, middle.get_xlim(), "vertical")
-    _histogram(beside, y, right, middle.get_ylim(), "horizontal")
+    _histogram(beside, axis.values, right, middle.get_ylim(), "horizontal")
     above.tick_params(labelbottom=False)
     beside.tick_params(labelleft=False)
     above.set_ylabel("share", fontsize=9)
     beside.set_xlabel("share", fontsize=9)
-    above.set_title(plane.title, fontsize=10)
-    _save(figure, paths)
 
 
 def draw_reliability(calibration: Calibration, paths: Sequence[Path]) -> None:
@@ -168,13 +208,9 @@ def _scatter(axes: Axes, x: NDArray[Any], y: NDArray[Any], right: NDArray[Any]) 
         axes.plot([], [], "o", color=color, ms=5, label=f"{name} ({count} pixels)")
 
 
-def _draw_boundaries(axes: Axes, plane: FeaturePlane) -> None:
-    if plane.grid_reliable.any() and not plane.grid_reliable.all():
-        grid = (
-            _decades(plane.grid_residual),
-            _decades(plane.grid_dispersion),
-            plane.grid_reliable.astype(float),
-        )
+def _draw_boundaries(axes: Axes, along: _Axis, plane: FeaturePlane) -> None:
+    if along.reliable.any() and not along.reliable.all():
+        grid = _decades(plane.grid_residual), along.grid, along.reliable.astype(float)
         axes.contourf(*grid, levels=[-0.5, 0.5], colors="0.88", zorder=0)
         axes.contour(*grid, levels=[0.5], colors="black", linewidths=2)
     axes.plot([], [], color="black", linewidth=2, label="CSL (shaded: not reliable)")
@@ -192,7 +228,7 @@ def _histogram(
     axes: Axes, values: NDArray[Any], right: NDArray[Any], span: tuple[float, float], along: Any
 ) -> None:
     """Each kind's own distribution: as shares of it, so that the rarer one is seen too."""
-    bins = np.linspace(*span, 61).tolist()
+    bins = np.linspace(min(span), max(span), 61).tolist()
     for chosen, color in ((right, RIGHT), (~right, WRONG)):
         part = values[chosen]
         weights = np.full(len(part), 1 / max(len(part), 1))

@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from results.figures import RIGHT, WRONG, FeaturePlane, draw_feature_plane, draw_reliability
+from results.figures import (
+    RIGHT,
+    WRONG,
+    FeaturePlane,
+    draw_curves,
+    draw_feature_plane,
+    draw_reliability,
+)
 from results.selection import calibration
+from tests.results.conftest import make_record
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +37,13 @@ def plane() -> FeaturePlane:
         title="an image",
         residual=residual,
         dispersion=residual**2 / 20,
+        concentration=generator.random(4000),
         correct=generator.random(4000) > 2 * residual,
         grid_residual=grid,
         grid_dispersion=grid**2 / 20,
         grid_reliable=np.broadcast_to(grid < 1e-3, (50, 50)),
+        grid_concentration=np.linspace(0, 1, 50),
+        grid_concentration_reliable=np.broadcast_to(grid < 1e-3, (50, 50)),
         tau=0.95,
     )
 
@@ -54,14 +65,21 @@ def test_the_plane_shows_both_kinds(tmp_path: Path, plane: FeaturePlane) -> None
     assert pdf.read_bytes().startswith(b"%PDF")
 
 
+@pytest.mark.parametrize(
+    ("grid", "half"), [("grid_reliable", 0), ("grid_concentration_reliable", 1)]
+)
 def test_the_boundary_is_drawn_where_the_decision_changes(
-    tmp_path: Path, plane: FeaturePlane
+    tmp_path: Path, plane: FeaturePlane, grid: str, half: int
 ) -> None:
     one, other = tmp_path / "one.png", tmp_path / "other.png"
     draw_feature_plane(plane, (one,))
     moved = np.broadcast_to(plane.grid_residual < 1e-4, (50, 50))
-    draw_feature_plane(replace(plane, grid_reliable=moved), (other,))
-    assert one.read_bytes() != other.read_bytes()
+    draw_feature_plane(replace(plane, **{grid: moved}), (other,))
+    with Image.open(one) as first, Image.open(other) as second:
+        differ = (np.asarray(first) != np.asarray(second)).any((0, 2))
+    halves = np.array_split(differ, 2)
+    assert halves[half].any()
+    assert not halves[1 - half].any()
 
 
 def test_a_plane_is_drawn_alike_twice(tmp_path: Path, plane: FeaturePlane) -> None:
@@ -77,12 +95,29 @@ def test_hardly_a_pixel(tmp_path: Path, plane: FeaturePlane, pixels: int) -> Non
         plane,
         residual=np.zeros(pixels),  # total confidence
         dispersion=np.zeros(pixels),
+        concentration=np.zeros(pixels),
         correct=np.ones(pixels, dtype=bool),
         grid_reliable=np.ones((50, 50), dtype=bool),
         tau=1.0,
     )
     draw_feature_plane(few, (tmp_path / "few.png",))
     assert (tmp_path / "few.png").stat().st_size > 1000
+
+
+def test_curves_are_drawn_for_what_was_recorded(tmp_path: Path) -> None:
+    line = make_record().curve[0]
+    curves = {
+        "one": tuple(replace(line, epoch=e, sampling_rate=50.0 + e) for e in range(1, 5)),
+        "without truth": (replace(line, pseudo_label_accuracy=None),) * 2,
+        "supervised": (replace(line, pseudo_label_accuracy=None, sampling_rate=None),),
+    }
+    png, pdf = tmp_path / "a.png", tmp_path / "a.pdf"
+    draw_curves(curves, (png, pdf))
+    assert pixels_of(png, RIGHT) > 500
+    assert pixels_of(png, WRONG) > 30
+    assert pdf.read_bytes().startswith(b"%PDF")
+    draw_curves({"supervised": curves["supervised"]}, (png,))
+    assert pixels_of(png, RIGHT) < 500, "its legend alone"
 
 
 def test_reliability_has_its_bars(tmp_path: Path) -> None:
