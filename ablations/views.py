@@ -192,6 +192,7 @@ def show_object(record: Record) -> dict[str, Any]:
     return {
         **run_object(record),
         "failure_detail": record.failure_detail,
+        "log_tail": record.log_tail,
         "configuration": json.loads(record.configuration),
         "split_hash": record.split_hash,
         "data_fingerprint": record.data_fingerprint,
@@ -210,6 +211,8 @@ def print_show(console: Console, record: Record) -> None:
             console.print(f"{key:<12} {seen[key]}", highlight=False, markup=False)
     if record.failure_detail:
         console.print(record.failure_detail, highlight=False, markup=False)
+    if record.failure and record.log_tail:
+        console.print(f"The end of its log:\n{record.log_tail}", highlight=False, markup=False)
     _section(console, "configuration")
     text = yaml.safe_dump(seen["configuration"], sort_keys=False, default_flow_style=None)
     console.print(text.rstrip(), highlight=False, markup=False)

@@ -83,6 +83,7 @@ class Sleep:
             status="complete",
             failure=None,
             failure_detail=None,
+            log_tail=None,
             launched_as=job.launched_as,
             setting=job.setting,
             split=job.training.split,

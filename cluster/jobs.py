@@ -49,6 +49,8 @@ class Job:
         resources: what it occupies.
         code: what it was launched from.
         command: the command line that launched it.
+        checkpoint_steps: a checkpoint is written after so many steps, and after each epoch.
+        hang_seconds: a worker that takes no step for so long is killed and restarted.
     """
 
     training: Training
@@ -60,6 +62,8 @@ class Job:
     resources: Resources
     code: Code
     command: str
+    checkpoint_steps: int = 1000
+    hang_seconds: float = 1800.0
 
     @property
     def folder(self) -> Path:

@@ -18,6 +18,8 @@ from torch import distributed
 
 from cluster.failures import name_failure
 from cluster.jobs import Job, provenance
+from cluster.logs import printed_to, tail
+from cluster.watchdog import watched
 from csl import checkpoint
 from csl.data.source import class_names
 from csl.trainer import RESUME, EpochReport, Outcome, train
@@ -51,14 +53,23 @@ def run_job(job: Job, report: Report) -> None:
 
     Raises:
         Exception: whatever ended the training. Failures that would come again
-            (``FINAL_FAILURES``) are recorded before; anything else is for the scheduler to retry.
+            (``STOPPING_FAILURES``) are recorded before; anything else is for the scheduler to
+            retry, and to record.
     """
+    rank = distributed.get_rank() if distributed.is_initialized() else 0
+    with (
+        printed_to(job.folder / f"worker-{rank}.log"),
+        watched(job.hang_seconds, job.folder / HUNG) as alive,
+    ):
+        _run(job, report, alive, leads=rank == 0)
+
+
+def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) -> None:
     started_at = datetime.now(UTC)
     device = torch.device("cuda" if job.resources.gpus else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(job.resources.cpus)  # the arithmetic's order is the thread count's
     curve: list[EpochReport] = []
-    leads = not distributed.is_initialized() or distributed.get_rank() == 0
 
     def on_epoch(epoch: EpochReport) -> None:
         curve.append(epoch)
@@ -69,11 +80,20 @@ def run_job(job: Job, report: Report) -> None:
         report({**metrics, "seconds": epoch.seconds, **optional})
 
     try:
-        outcome = train(job.training, job.locations, job.folder, on_epoch, device)
+        outcome = train(
+            job.training,
+            job.locations,
+            job.folder,
+            on_epoch,
+            device,
+            checkpoint_steps=job.checkpoint_steps,
+            on_progress=alive,
+        )
     except Exception as error:
         failure = name_failure(error)
-        if failure in FINAL_FAILURES:
+        if failure in STOPPING_FAILURES:
             Store(job.store).write(failed_record(job, failure, error, started_at, tuple(curve)))
+        if failure in FINAL_FAILURES:
             shutil.rmtree(job.folder, ignore_errors=True)
         raise
     finally:
@@ -82,7 +102,8 @@ def run_job(job: Job, report: Report) -> None:
     if leads:
         Store(job.store).write(_complete_record(job, outcome, started_at))
         checkpoint.remove(job.folder / RESUME)
-        (job.folder / PROGRESS).unlink(missing_ok=True)
+        for no_longer_needed in (job.folder / PROGRESS, *job.folder.glob("*.log")):
+            no_longer_needed.unlink(missing_ok=True)
 
 
 def _note_progress(job: Job, seen: dict[str, object]) -> None:
@@ -160,6 +181,7 @@ def _record(job: Job, started_at: datetime, **result: object) -> Record:
         weights_hash=job.identity.weights_hash,
         scored_classes=config.scored_classes,
         class_names=class_names(config.data),
+        log_tail=tail(job.folder),
         attempt=uuid.uuid4().hex,
         provenance=provenance(job, device, started_at),
         **result,  # type: ignore[arg-type]

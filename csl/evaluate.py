@@ -1,6 +1,6 @@
 """Takes a network and validation images; gives an exact confusion matrix and mIoU."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,7 @@ def evaluate(
     entries: Sequence[Entry],
     config: TrainingConfig,
     device: torch.device,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Confusion matrix over whole images at their own size; int64 [K, K] on the CPU.
 
@@ -58,6 +59,7 @@ def evaluate(
         entries: what to evaluate; every entry has a mask.
         config: the training's.
         device: where the network is.
+        on_batch: called after each batch.
 
     Raises:
         NotANumberError: the network has broken down: its arg-max would still look like a score.
@@ -73,6 +75,7 @@ def evaluate(
         if not torch.isfinite(logits).all():
             raise NotANumberError("the network's logits on a validation image hold NaN or infinity")
         total += confusion_matrix(logits.argmax(1), masks.to(device), classes)
+        on_batch()
     network.train()
     return total.cpu()
 

@@ -167,6 +167,7 @@ class Record:
     status: Status
     failure: Failure | None
     failure_detail: str | None
+    log_tail: str | None
     launched_as: str
     setting: str
     split: str
@@ -281,6 +282,7 @@ COLUMNS = pa.schema(
         _field("status", _STRING, "complete or failed"),
         _field("failure", _STRING, "the failure's name, if failed", optional=True),
         _field("failure_detail", _STRING, "what the failing code said", optional=True),
+        _field("log_tail", _STRING, "the end of what the workers printed", optional=True),
         _field("launched_as", _STRING, "first table cell that asked for it"),
         _field("setting", _STRING, "name of the setting it was launched with"),
         _field("split", _STRING, "labeled list's reference in the dataset"),

@@ -46,6 +46,7 @@ def make_record(
         status="failed" if failure else "complete",
         failure=failure,
         failure_detail="loss is nan" if failure else None,
+        log_tail="it printed this" if failure else None,
         launched_as="table5/+M_i/1/16/seed 0",
         setting="shapes",
         split="15",

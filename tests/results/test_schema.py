@@ -73,6 +73,7 @@ def records(draw: st.DrawFn) -> Record:
         status="complete" if complete else "failed",
         failure=None if complete else draw(st.sampled_from(Failure)),
         failure_detail=draw(st.none() | text),
+        log_tail=draw(st.none() | text),
         launched_as=draw(text),
         setting=draw(text),
         split=draw(text),
