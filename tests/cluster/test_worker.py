@@ -1,6 +1,7 @@
 """The worker without Ray: what each kind of end leaves in the store and beside it."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -128,12 +129,34 @@ def test_a_lost_training_leaves_its_checkpoint_and_goes_on(tmp_path: Path, job: 
     assert [epoch.loss for epoch in record.curve] == [epoch.loss for epoch in other.curve]
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(1), MemoryError()])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(1), ConnectionError()])
 def test_whatever_else_stops_it_is_no_result(job: Job, stop: BaseException) -> None:
     with pytest.raises(type(stop)):
         run_job(job, Reports(stop, after=1))
     assert Store(job.store).records() == ()
     assert RESUME in files(job)
+
+
+def test_out_of_memory_is_recorded_and_can_go_on(job: Job) -> None:
+    with pytest.raises(MemoryError):
+        run_job(job, Reports(MemoryError(), after=1))
+    (record,) = Store(job.store).records()
+    assert record.failure == Failure.OUT_OF_MEMORY
+    run_job(job, Reports())
+    assert Store(job.store).latest()[job.identity.id].resumed == 1
+
+
+def test_a_record_keeps_the_end_of_what_its_worker_printed(job: Job) -> None:
+    class Talkative(Reports):
+        def __call__(self, metrics: dict[str, float]) -> None:
+            os.write(2, b"a library says something\n")
+            super().__call__(metrics)
+
+    with pytest.raises(NotANumberError):
+        run_job(job, Talkative(NotANumberError("later"), after=2))
+    (record,) = Store(job.store).records()
+    assert record.log_tail is not None
+    assert record.log_tail.count("a library says something") == 2
 
 
 def test_no_number_leaves_one_failed_record(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from csl.data.source import open_source
 from csl.errors import NotANumberError
 from csl.identity import Training
 from csl.locations import Locations
-from csl.models import DeepLabV3Plus, build_network
+from csl.models import SegmentationNetwork, build_network
 from csl.selection import build_selector
 from csl.trainer import BEST, RESUME, EpochReport, Outcome, train
 
@@ -164,7 +164,7 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
 ) -> None:
     for epoch in after:
         interrupt(training(), tmp_path, epoch)
-        assert load(tmp_path / RESUME)["epoch"] == epoch
+        assert load(tmp_path / RESUME)["done"] == 2 * epoch
     torch.manual_seed(99)
     outcome = run_quietly(training(), tmp_path)
     assert_same(outcome, tmp_path, *undisturbed)
@@ -173,6 +173,36 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
     assert states[0]["param_groups"] == states[1]["param_groups"]
     for key, state in states[0]["state"].items():
         assert torch.equal(state["momentum_buffer"], states[1]["state"][key]["momentum_buffer"])
+
+
+@pytest.mark.parametrize("every", [None, 1, 2])
+@pytest.mark.parametrize("killed_at", [1, 2, 3, 4, 5])
+def test_a_training_killed_at_any_step_ends_as_an_undisturbed_one(
+    undisturbed: tuple[Outcome, Path], tmp_path: Path, killed_at: int, every: int | None
+) -> None:
+    steps = 0
+
+    def kill() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == killed_at:
+            raise CutOffError
+
+    def attempt(on_progress: Callable[[], None]) -> Outcome:
+        return train(
+            training(),
+            Locations(),
+            tmp_path,
+            nothing,
+            CPU,
+            checkpoint_steps=every,
+            on_progress=on_progress,
+        )
+
+    with pytest.raises(CutOffError):
+        attempt(kill)
+    torch.manual_seed(99)
+    assert_same(attempt(lambda: None), tmp_path, *undisturbed)
 
 
 @pytest.mark.parametrize("selector", ["flexmatch", "freematch", "softmatch", "corrmatch", "daw"])
@@ -251,23 +281,20 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        _truncate,
-        _empty,
-        pytest.param(_flip),
-    ],
-)
-def test_a_damaged_checkpoint_starts_over(
-    undisturbed: tuple[Outcome, Path], tmp_path: Path, damage: Callable[[Path], None]
+@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("damage", [_truncate, _empty, _flip])
+def test_a_damaged_checkpoint_costs_an_epoch_and_changes_nothing(
+    undisturbed: tuple[Outcome, Path],
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    epoch: int,
 ) -> None:
-    interrupt(training(), tmp_path, after=2)
+    interrupt(training(), tmp_path, after=epoch)
     damage(tmp_path / RESUME)
     with pytest.warns(UserWarning, match="damaged"):
         outcome = run(training(), tmp_path)
     assert_same(outcome, tmp_path, *undisturbed)
-    assert outcome.resumed == 0
+    assert outcome.resumed == epoch - 1, "the one before is gone on from, if there is one"
 
 
 def test_what_a_killed_save_left_behind_is_harmless(
@@ -276,16 +303,17 @@ def test_what_a_killed_save_left_behind_is_harmless(
     interrupt(training(), tmp_path, after=1)
     saved = checkpoint.save
 
-    def killed(state: dict[str, Any], path: Path) -> None:
+    def killed(state: dict[str, Any], path: Path, *, keep_previous: bool = False) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", lambda _: raise_interrupted())
-            saved(state, path)
+            patch.setattr(Path, "unlink", lambda *_, **__: None)  # the killed clean up nothing
+            saved(state, path, keep_previous=keep_previous)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", killed)
         with pytest.raises(CutOffError):
             run(training(), tmp_path)
-    left = [file for file in tmp_path.iterdir() if file.name not in (BEST, RESUME)]
+    left = [file for file in tmp_path.iterdir() if file.suffix == ".tmp"]
     assert left, "nothing was left behind"
     _truncate(left[0])
     outcome = run_quietly(training(), tmp_path)
@@ -302,10 +330,10 @@ def test_a_kill_between_the_two_files_is_harmless(
 ) -> None:
     saved = checkpoint.save
 
-    def killed(state: dict[str, Any], path: Path) -> None:
-        if path.name == RESUME and state["epoch"] == 2:
+    def killed(state: dict[str, Any], path: Path, *, keep_previous: bool = False) -> None:
+        if path.name == RESUME and state["done"] == 4:
             raise CutOffError
-        saved(state, path)
+        saved(state, path, keep_previous=keep_previous)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", killed)
@@ -319,7 +347,7 @@ def test_reports_come_once_their_checkpoint_is_on_disk(tmp_path: Path) -> None:
 
     def check(report: EpochReport) -> None:
         state = load(tmp_path / RESUME)
-        assert state["epoch"] == report.epoch
+        assert state["done"] == report.step
         assert state["curve"][-1] == asdict(report)
         assert (tmp_path / BEST).exists()
         reports.append(report)
@@ -522,7 +550,7 @@ def test_the_best_networks_selector_is_stored_with_it(tmp_path: Path) -> None:
 def test_weights_that_are_no_numbers_end_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unlabeled: int
 ) -> None:
-    def broken(*given: Any) -> DeepLabV3Plus:
+    def broken(*given: Any) -> SegmentationNetwork:
         network = build_network(*given)
         nn.init.constant_(network.classifier.weight, math.nan)
         return network
@@ -565,7 +593,7 @@ def test_a_last_update_that_explodes_is_no_result(
 
 def _without_batch_statistics(
     config: DeepLabConfig, classes: int, weights: Path | None
-) -> DeepLabV3Plus:
+) -> SegmentationNetwork:
     network = build_network(config, classes, weights)
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
@@ -606,7 +634,7 @@ def _rank(rank: int, folder: Path) -> None:
     class Recorded(csl.trainer.CslStep):
         """Remembers the network that each rank trains: only rank 0 writes a checkpoint."""
 
-        def __init__(self, network: DeepLabV3Plus, *given: Any) -> None:
+        def __init__(self, network: SegmentationNetwork, *given: Any) -> None:
             super().__init__(network, *given)
             final.append(network.state_dict())
 
