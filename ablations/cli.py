@@ -76,6 +76,12 @@ def run(
         int | None, typer.Option(min=1, help="CPUs of the local Ray; default: all.")
     ] = None,
     address: Annotated[str | None, typer.Option(help="Join the Ray at host:port.")] = None,
+    checkpoint_steps: Annotated[
+        int, typer.Option(min=1, help="Steps between checkpoints within an epoch.")
+    ] = 1000,
+    hang_minutes: Annotated[
+        float, typer.Option(min=0.01, help="A worker without a step for so long is restarted.")
+    ] = 30,
     retry_failed: RetryOption = False,
 ) -> None:
     """Train what a spec needs and the store lacks, then print its table.
@@ -96,6 +102,7 @@ def run(
     interrupted = False
     if plan.to_run:
         from ablations.launch import check_inputs, run_plan
+        from cluster.jobs import Safety
 
         check_inputs(plan, request.locations, workers, address)
         try:
@@ -106,6 +113,7 @@ def run(
                 gpus=gpus_per_worker,
                 cpus=cpus,
                 address=address,
+                safety=Safety(checkpoint_steps, 60 * hang_minutes),
             )
         except KeyboardInterrupt:
             interrupted = True

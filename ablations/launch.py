@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ablations.plan import Plan, Planned
-from cluster.jobs import Job, Resources, command_line, read_code
+from cluster.jobs import Job, Resources, Safety, command_line, read_code
 from csl.errors import InputError
 from csl.locations import Locations
 
@@ -46,6 +46,7 @@ def run_plan(
     gpus: float | None,
     cpus: int | None,
     address: str | None,
+    safety: Safety,
 ) -> None:
     """Train what the plan says on Ray; every ended training leaves a record.
 
@@ -54,6 +55,7 @@ def run_plan(
         gpus: GPUs per worker; None means one where the cluster has any.
         cpus: CPUs of a local Ray; None means all.
         address: a running Ray's; None starts a local one.
+        safety: how each training is guarded.
 
     Raises:
         InputError: the cluster cannot be joined, or can never place a training.
@@ -73,7 +75,7 @@ def run_plan(
         from cluster.trials import default_resources, run_jobs, slots
 
         resources = default_resources(cluster, workers, gpus)
-        jobs = [replace(job, resources=resources) for job in jobs]
+        jobs = [replace(job, resources=resources, safety=safety) for job in jobs]
         labels = [job.launched_as for job in jobs]
         epochs = [job.training.config.schedule.epochs for job in jobs]
         with ProgressView(console, labels, epochs, slots(cluster, resources)) as view:

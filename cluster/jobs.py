@@ -38,6 +38,20 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Safety:
+    """How a training is guarded; none of its numbers depends on it.
+
+    Args:
+        checkpoint_steps: a checkpoint is written after so many steps, and after each epoch.
+        hang_seconds: a worker that takes no step for so long is killed, and its training goes on
+            from the last checkpoint.
+    """
+
+    checkpoint_steps: int = 1000
+    hang_seconds: float = 1800.0
+
+
+@dataclass(frozen=True)
 class Job:
     """One training to run: everything the worker needs, nothing it must look up.
 
@@ -49,8 +63,7 @@ class Job:
         resources: what it occupies.
         code: what it was launched from.
         command: the command line that launched it.
-        checkpoint_steps: a checkpoint is written after so many steps, and after each epoch.
-        hang_seconds: a worker that takes no step for so long is killed and restarted.
+        safety: what it loses at most.
     """
 
     training: Training
@@ -62,8 +75,7 @@ class Job:
     resources: Resources
     code: Code
     command: str
-    checkpoint_steps: int = 1000
-    hang_seconds: float = 1800.0
+    safety: Safety = Safety()
 
     @property
     def folder(self) -> Path:

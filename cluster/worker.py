@@ -59,7 +59,7 @@ def run_job(job: Job, report: Report) -> None:
     rank = distributed.get_rank() if distributed.is_initialized() else 0
     with (
         printed_to(job.folder / f"worker-{rank}.log"),
-        watched(job.hang_seconds, job.folder / HUNG) as alive,
+        watched(job.safety.hang_seconds, job.folder / HUNG) as alive,
     ):
         _run(job, report, alive, leads=rank == 0)
 
@@ -86,7 +86,7 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
             job.folder,
             on_epoch,
             device,
-            checkpoint_steps=job.checkpoint_steps,
+            checkpoint_steps=job.safety.checkpoint_steps,
             on_progress=alive,
         )
     except Exception as error:
