@@ -117,7 +117,8 @@ def _draw_plane(
         middle.set_ylim(*(axis.limits or _range(axis.values)))
     middle.set_xlabel(r"confidence: $-\log_{10}(1 - p_{\max})$")
     middle.set_ylabel(axis.label)
-    middle.legend(loc="upper left" if axis.limits is None else "lower right", fontsize=9)
+    if axis.limits is None:
+        middle.legend(loc="upper left", fontsize=9, framealpha=0.95)
     _histogram(above, x, right, middle.get_xlim(), "vertical")
     _histogram(beside, axis.values, right, middle.get_ylim(), "horizontal")
     above.tick_params(labelbottom=False)
