@@ -19,14 +19,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from csl.config import SelectionConfig
+from csl.batches import StepBatch
+from csl.config import SelectionConfig, TrainingConfig
+from csl.models import build_network
 from csl.selection import select
 from csl.selection.features import confidence_features
+from csl.step import CslStep
 
 SHAPES = ((8, 21, 321, 321), (4, 19, 801, 801))
 MARGINS = (5.0, 10.0, 20.0, 40.0, 80.0)
 DISPERSION_UP_TO = 40.0  # beyond, v itself is less than float32's least number
 CONFIG = SelectionConfig()
+TRAINING = {
+    "data": {"dataset": "voc", "crop": 161},
+    "network": {"pretrained": False, "output_stride": 16, "width": 128},
+    "schedule": {"labeled_batch": 4, "unlabeled_batch": 4, "precision": "fp32"},
+    "masking": {"patch": 16},
+}
 
 
 def predictions(shape: tuple[int, int, int, int], device: str) -> tuple[Tensor, Tensor]:
@@ -170,6 +179,35 @@ def speed(shape: tuple[int, int, int, int], device: str, repeats: int) -> dict[s
     return row
 
 
+def recording_share(device: str, repeats: int) -> float:
+    """What recording Fig. 6 takes of a whole step, forward and backward, random images."""
+    config = TrainingConfig.model_validate(TRAINING)
+    classes, crop = config.data.classes, config.data.crop
+    generator = torch.Generator().manual_seed(0)
+
+    def images() -> Tensor:
+        return torch.randn((4, 3, crop, crop), generator=generator).to(device)
+
+    mask = torch.randint(0, classes, (4, crop, crop), generator=generator).to(device)
+    whole, none = torch.ones_like(mask).bool(), torch.zeros_like(mask).bool()
+    batch = StepBatch(
+        labeled_image=images(), labeled_mask=mask, weak=images(), strong=images(),
+        masked=images(), apply_mask=whole[:, 0, 0], cutmix=none, masked_cutmix=none,
+        labeled_masked=images()[:0], labeled_apply_mask=none[:, 0, 0], valid=whole,
+        unlabeled_truth=mask,
+    )  # fmt: skip
+    network = build_network(config.network, classes, None).to(memory_format=torch.channels_last)
+    step = CslStep(network, config, 0, 0, 1, 1).to(device).train()
+    logits = 4 * torch.randn((4, classes, crop, crop), generator=generator).to(device)
+    chosen = select(logits, whole, CONFIG)
+    calls: dict[str, Callable[[], object]] = {
+        "step": lambda: step(batch, 0).loss.backward(),
+        "recording": lambda: step.recorder(logits, chosen, mask),
+    }
+    taken = medians(calls, repeats, device)
+    return taken["recording"] / taken["step"]
+
+
 def extra_maps(shape: tuple[int, int, int, int]) -> float | None:
     """Peak memory of a call beyond its result, in float32 maps [B, H, W]; Linux only.
 
@@ -205,12 +243,14 @@ def measure(repeats: int) -> dict[str, object]:
         "cpu_vs_softmax": max(float(str(row["vs_softmax"])) for row in cpu),
         "max_rel_err": max_rel_err(rows),
         "extra_maps": memory,
+        "recording_share": recording_share("cpu", max(3, repeats // 3)),
     }
     gpu = []
     if torch.cuda.is_available():
         gpu = [speed(shape, "cuda", repeats) for shape in SHAPES]
         result["gpu_speedup"] = min(float(str(row["speedup"])) for row in gpu)
         result["gpu_vs_floor"] = max(float(str(row["vs_floor"])) for row in gpu)
+        result["gpu_recording_share"] = recording_share("cuda", repeats)
     return result | {
         "threads": torch.get_num_threads(), "repeats": repeats, "shapes": cpu + gpu,
         "exactness": rows,

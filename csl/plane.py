@@ -26,8 +26,8 @@ class Plane:
         residual: 1 - p_max per scored pixel, summed and not subtracted, float64 [N].
         dispersion: -v of Eq. 7, at least 0, float64 [N].
         correct: bool [N].
-        concentration: the dispersion as a share of the largest that its residual allows, that of
-            one single class: -v (K-1) / (1 - p_max)², float64 [N] in [0, 1].
+        concentration: the dispersion as a share of the largest that its residual allows, where
+            one class has all of that, float64 [N] in [0, 1].
         grid_residual, grid_dispersion: float64 [G] each, evenly spaced in their logarithm.
         grid_reliable: CSL's flag at (dispersion, residual), bool [G, G].
         grid_concentration: float64 [G], evenly spaced.
@@ -71,17 +71,17 @@ def feature_plane(
     lacking = seen.shifted[0].neg().flatten(1)  # 1 - p_max and -v
     axes = [_decades(each) for each in lacking]
     concentration = torch.linspace(0, 1, _GRID, dtype=torch.float64)
-    squares = axes[0].square() / others
-    grids = (axes[1].unsqueeze(1), concentration.unsqueeze(1) * squares)
+    # Σδ² of one class with the whole residual and K-2 with nothing; times 1 / (K-1).
+    largest = (others**2 - others + config.count_argmax_slot) / others**3
+    grids = (axes[1].unsqueeze(1), concentration.unsqueeze(1) * axes[0].square() * largest)
     reliable = [
         _grid_reliable(seen, everywhere, grid.expand(_GRID, _GRID), axes[0], config).cpu().numpy()
         for grid in grids
     ]
     scored = (truth != IGNORE).flatten()
     residual, dispersion = (each[scored].cpu().numpy() for each in lacking)
-    share = others * np.divide(
-        dispersion, residual**2, out=np.zeros_like(residual), where=residual**2 > 0
-    )
+    most = residual**2 * largest
+    share = np.divide(dispersion, most, out=np.zeros_like(most), where=most > 0)
     return Plane(
         index,
         name,

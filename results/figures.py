@@ -65,8 +65,8 @@ def draw_feature_plane(plane: FeaturePlane, paths: Sequence[Path]) -> None:
 
     Left, axes are -log10 of the residual mass and of the dispersion: linear ones pile all that is
     overconfident into one corner. There the dispersion follows the residual's square closely.
-    Right, it is divided by that square, which shows what it says beyond the confidence. Upward and
-    to the right is more reliable in both.
+    Right, it is a share of what that square allows, which shows what it says beyond the confidence.
+    Upward and to the right is more reliable in both.
     """
     figure = _new_figure(14.4, 6.4)
     left, right = figure.subfigures(1, 2, squeeze=False)[0]
@@ -79,7 +79,7 @@ def draw_feature_plane(plane: FeaturePlane, paths: Sequence[Path]) -> None:
     )
     concentration = _Axis(
         plane.concentration,
-        r"share of the largest dispersion: $-v\,(K-1)\,/\,(1-p_{\max})^2$",
+        r"dispersion as share of the largest that $p_{\max}$ allows",
         plane.grid_concentration,
         plane.grid_concentration_reliable,
         (1.03, -0.03),
@@ -117,7 +117,8 @@ def _draw_plane(
         middle.set_ylim(*(axis.limits or _range(axis.values)))
     middle.set_xlabel(r"confidence: $-\log_{10}(1 - p_{\max})$")
     middle.set_ylabel(axis.label)
-    middle.legend(loc="upper left" if axis.limits is None else "lower right", fontsize=9)
+    if axis.limits is None:
+        middle.legend(loc="upper left", fontsize=9, framealpha=0.95)
     _histogram(above, x, right, middle.get_xlim(), "vertical")
     _histogram(beside, axis.values, right, middle.get_ylim(), "horizontal")
     above.tick_params(labelbottom=False)

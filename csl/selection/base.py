@@ -65,7 +65,7 @@ class Selector(nn.Module, ABC):
 
         Raises:
             NotANumberError: a logit is NaN or infinite (on a GPU nothing is raised, as that would
-                wait for it: the loss becomes NaN).
+                wait for it: weights become NaN, and so does the loss).
         """
         assert logits.ndim == 4, "logits are [B, K, H, W]"
         assert logits.shape[1] == self.classes, "one logit per class"
@@ -104,9 +104,12 @@ def predict(logits: Tensor) -> tuple[Tensor, Tensor]:
     return seen.label, seen.p_max
 
 
-def keep(label: Tensor, kept: Tensor) -> Selection:
-    """Weight 1 for the kept pixels, 0 for the rest; the kept ones are the reliable ones."""
-    return Selection(label, kept.float(), kept)
+def keep(label: Tensor, kept: Tensor, score: Tensor) -> Selection:
+    """Weight 1 for the kept pixels, 0 for the rest; the kept ones are the reliable ones.
+
+    A pixel whose finite ``score`` became NaN has weight NaN: a comparison with it would say no.
+    """
+    return Selection(label, kept.float().add_(0 * score), kept)
 
 
 def add_over_ranks(sums: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class FixedThreshold(Selector):
 
     def _judge(self, logits: Tensor, valid: Tensor, progress: float) -> Selection:
         label, confidence = predict(logits)
-        return keep(label, valid & (confidence >= self.config.tau))
+        return keep(label, valid & (confidence >= self.config.tau), confidence)
 
 
 class FlexMatch(Selector):
@@ -58,7 +58,7 @@ class FlexMatch(Selector):
         unused = 1 - self.shares.sum()
         learned = self.shares / torch.maximum(self.shares.max(), unused)
         threshold = self.config.tau * learned / (2 - learned)
-        return keep(label, valid & (confidence >= threshold[label]))
+        return keep(label, valid & (confidence >= threshold[label]), confidence)
 
 
 class FreeMatch(Selector):
@@ -91,7 +91,7 @@ class FreeMatch(Selector):
             average(self.probability, mean[:-1], momentum, pixels > 0)
             average(self.confidence, mean[-1], momentum, pixels > 0)
         threshold = self.confidence * self.probability / self.probability.max()
-        return keep(label, valid & (confidence >= threshold[label]))
+        return keep(label, valid & (confidence >= threshold[label]), confidence)
 
 
 class CorrMatch(Selector):
@@ -116,7 +116,7 @@ class CorrMatch(Selector):
             present = (maximum_over_ranks(highest) > 0).sum()
             new = highest.sum() / present.clamp(min=1)
             average(self.threshold, new, self._momentum(0.999), present > 0)
-        return keep(label, valid & (confidence >= self.threshold))
+        return keep(label, valid & (confidence >= self.threshold), confidence)
 
 
 class Daw(Selector):
@@ -155,7 +155,7 @@ class Daw(Selector):
 
     def _judge(self, logits: Tensor, valid: Tensor, progress: float) -> Selection:
         label, confidence = predict(logits)
-        return keep(label, valid & (confidence >= self.threshold()))
+        return keep(label, valid & (confidence >= self.threshold()), confidence)
 
     def threshold(self) -> Tensor:
         """τ, a float64 scalar."""

@@ -49,7 +49,7 @@ def weigh(
     decisive = difference.amax(1) if config.rule == "any" else difference.amin(1)
     reliable = (decisive > 0) & valid
     if config.weighting == "binary":
-        return reliable.float(), reliable
+        return reliable.float() + (0 * decisive).float(), reliable  # NaN stays NaN
     width = variance + _VARIANCE_FLOOR
     if config.sigma == "variance":
         width = width.square()

@@ -4,6 +4,8 @@ c is the maximum probability of a pixel. Means and percentiles are over the vali
 global batch.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from csl.selection.base import (
     average,
     count_and_moments,
     gather_over_ranks,
+    keep,
     predict,
 )
 from csl.selection.features import confidence_features
@@ -90,7 +93,7 @@ class U2pl(Selector):
         kept = valid & (entropy <= limit)
         all_pixels, kept_pixels = add_over_ranks(torch.stack([valid.sum(), kept.sum()])).double()
         scale = all_pixels.clamp(min=1) / kept_pixels.clamp(min=1)
-        return Selection(seen.label, kept.float(), kept, loss_scale=scale)
+        return replace(keep(seen.label, kept, seen.p_max), loss_scale=scale)
 
 
 def percentile(values: Tensor, share: float) -> Tensor:
@@ -113,6 +116,6 @@ class PseudoSeg(Selector):
     """
 
     def _judge(self, logits: Tensor, valid: Tensor, progress: float) -> Selection:
-        label, _ = predict(logits)
+        label, confidence = predict(logits)
         sharpened = (logits.float() / _PSEUDOSEG_TEMPERATURE).softmax(1)
-        return Selection(label, valid.float(), valid.clone(), soft_target=sharpened)
+        return replace(keep(label, valid.clone(), confidence), soft_target=sharpened)

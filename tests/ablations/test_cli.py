@@ -568,3 +568,20 @@ def test_a_store_whose_library_is_missing(csl: Csl) -> None:
 def test_an_address_that_no_host_can_have(csl: Csl, spec: str, store: Store) -> None:
     ended = csl("run", spec, "--store", store.location, "--address", "head..node:6379")
     assert_refused(ended, "--address", "head..node:6379")
+
+
+def test_show_draws_the_epochs_of_several_trainings(
+    csl: Csl, filled: tuple[str, str, Record], tmp_path: Path
+) -> None:
+    _, location, complete = filled
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    rows = json.loads(csl("runs", "--store", location, "--json").out)["runs"]
+    other = next(row["identity"] for row in rows if row["identity"] != complete.identity)
+    shown = ("show", complete.identity, "--store", location)
+    assert str(alone / "figure6.png") in csl(*shown, "--out", alone).err
+    assert csl(*shown, "--out", both, "--beside", other, "--json").code == 0
+    assert (both / "figure6.png").read_bytes() != (alone / "figure6.png").read_bytes()
+    assert (both / "figure6.pdf").read_bytes().startswith(b"%PDF")
+    assert_refused(csl(*shown, "--beside", other), "--beside", "--out")
+    (tmp_path / "file").touch()
+    assert_refused(csl(*shown, "--out", tmp_path / "file"), "--out", str(tmp_path / "file"))

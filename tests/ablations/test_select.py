@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ablations.spec import load_setting, load_spec
 from cluster.jobs import Code, Job, Resources
 from cluster.worker import run_job
 from csl.config import SelectionConfig
+from csl.data.source import _ShapesSource
 from csl.identity import identify
 from csl.lab import FEATURES, judge, saved_predictions
 from csl.locations import Locations
@@ -140,6 +141,64 @@ def test_unlabeled_images_have_a_truth_in_shapes(csl: Callable[..., Any], traine
     assert seen["figure_image"]["name"].startswith("train/")
 
 
+def half_a_truth(monkeypatch: pytest.MonkeyPatch, known: int) -> None:
+    """Of shapes' unlabeled images only the first few have ground truth."""
+    whole = _ShapesSource.unlabeled_truth
+    seen: dict[str, int] = {}
+
+    def truth(source: _ShapesSource, entry: Any) -> Any:
+        place = seen.setdefault(entry.image, len(seen))
+        return whole(source, entry) if place < known else None
+
+    monkeypatch.setattr(_ShapesSource, "unlabeled_truth", truth)
+
+
+def test_images_without_truth_are_predicted_and_not_scored(
+    csl: Callable[..., Any], trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (trained.run, "--store", trained.store, "--images", "unlabeled")
+    first = json_of(csl, *arguments, "--limit", 1)
+    half_a_truth(monkeypatch, 1)
+    seen = json_of(csl, *arguments, "--limit", 3)
+    assert (seen["images"], seen["images_without_truth"]) == (3, 2)
+    for key in ("pixels", "correct", "selectors", "figure_image"):
+        assert seen[key] == first[key]
+    assert "2 without ground truth" in csl("select", *arguments, "--limit", 3).out
+
+
+def test_without_any_truth_nothing_is_judged(
+    csl: Callable[..., Any], trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_a_truth(monkeypatch, 0)
+    arguments = (trained.run, "--store", trained.store, "--images", "unlabeled")
+    assert "--images val" in refusal(csl, *arguments)
+
+
+def test_the_trainings_own_selector_keeps_what_it_learned(
+    saved: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    own, state = SelectionConfig(selector="corrmatch"), {"threshold": torch.tensor(0.6).double()}
+    predictions = replace(saved_predictions(saved, None), trained=state)
+    confidence = torch.from_numpy(arrays["logits"]).double().softmax(1).amax(1).numpy()
+    scored = arrays["truth"] != 255
+    judged = judge(predictions, own, ("corrmatch",)).selected["corrmatch"].sum()
+    assert judged == ((confidence >= 0.6) & scored).sum()
+    # Another training's: its averages are those of the images.
+    other = judge(predictions, SelectionConfig(), ("corrmatch",)).selected["corrmatch"].sum()
+    assert (
+        other
+        == judge(saved_predictions(saved, None), own, ("corrmatch",)).selected["corrmatch"].sum()
+    )
+    assert other != judged
+
+
+def test_a_trainings_averages_come_with_its_network(
+    csl: Callable[..., Any], trained: Trained
+) -> None:
+    best = trained.store / "checkpoints" / trained.run / "best.pt"
+    assert torch.load(best, weights_only=True).keys() == {"network", "selector"}
+
+
 def test_saved_logits_give_what_each_selector_says_of_each_image(
     csl: Callable[..., Any], saved: Path, arrays: dict[str, np.ndarray]
 ) -> None:
@@ -192,6 +251,22 @@ def test_the_grid_has_the_flags_of_the_image(saved: Path, arrays: dict[str, np.n
     row = np.abs(np.log(plane.grid_dispersion)[:, None] - np.log(plane.dispersion)).argmin(0)
     assert 0.1 < flags.mean() < 0.95, "both kinds are there"
     assert (plane.grid_reliable[row, column] == flags).mean() > 0.95
+
+
+def test_the_second_plane_divides_by_what_the_confidence_allows(
+    saved: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    plane = judge(saved_predictions(saved, None), SelectionConfig(), ("csl",)).plane
+    # All of the residual in one of 3 classes: δ = 2/3, -1/3, -1/3 and the slot's -1/3 of it.
+    expected = plane.dispersion / (7 / 27 * plane.residual**2)
+    assert plane.concentration == pytest.approx(expected)
+    assert 0 < plane.concentration.min() < 0.3 < 0.9 < plane.concentration.max() <= 1 + 1e-6
+    logits = torch.from_numpy(arrays["logits"][plane.index][None])
+    flags = select(logits, torch.ones(1, 9, 11, dtype=torch.bool), SelectionConfig()).reliable
+    flags = flags[0].numpy()[arrays["truth"][plane.index] != 255]
+    column = np.abs(np.log(plane.grid_residual)[:, None] - np.log(plane.residual)).argmin(0)
+    row = np.abs(plane.grid_concentration[:, None] - plane.concentration).argmin(0)
+    assert (plane.grid_concentration_reliable[row, column] == flags).mean() > 0.95
 
 
 def test_pixels_beyond_the_limit_are_a_fixed_sample(

@@ -17,7 +17,7 @@ from csl.locations import Locations
 from results.schema import Failure, Record
 from results.store import Store
 from tests.ablations.conftest import SPEC, MakeGrid
-from tests.results.conftest import make_record
+from tests.results.conftest import PSEUDO_LABELS, make_record
 
 Stored = Callable[..., Record]
 MARKUP = "[red]loud[/]"
@@ -149,6 +149,44 @@ def test_show_as_json_has_the_whole_record() -> None:
     assert len(seen["curve"]) == len(shown.curve)
     for key in ("host", "git_commit", "command", "torch"):
         assert seen["provenance"][key] == getattr(shown.provenance, key)
+
+
+def test_show_tells_the_pseudo_labels_of_each_epoch() -> None:
+    shown = record()
+    seen = json.loads(json.dumps(views.show_object(shown), default=str))["curve"][0]
+    assert seen["pseudo_label_recall"] == pytest.approx(100 * 66 / 84)
+    scores = seen["pseudo_label_scores"]
+    assert scores["overall"]["sampling"] == 70
+    assert scores["classes"]["disc"]["accuracy"] == 90
+    assert scores["calibration"]["error"] == pytest.approx((6 + 4) / 100)
+    assert sum(seen["pseudo_labels"]["predicted"]) == 100
+    lines = printed(lambda console: views.print_show(console, shown)).splitlines()
+    row = lines[next(i for i, line in enumerate(lines) if "recall" in line) + 1].split()
+    assert row[:4] == ["1", "88.0", "91.5", "78.6"]
+    assert any(line.split()[-3:] == ["1.5", "16.7", "%"] for line in lines), "waiting"
+
+
+def test_show_without_truth_or_pseudo_labels() -> None:
+    line = replace(make_record().curve[0], pseudo_labels=None, pseudo_label_accuracy=None)
+    without_truth = record(curve=(line,))
+    assert views.show_object(without_truth)["curve"][0]["pseudo_label_recall"] is None
+    assert "recall" in printed(lambda console: views.print_show(console, without_truth))
+    supervised = record(curve=(replace(line, sampling_rate=None),))
+    assert "recall" not in printed(lambda console: views.print_show(console, supervised))
+
+
+def test_json_has_no_nan() -> None:
+    nothing = (0,) * 15
+    absent = replace(
+        PSEUDO_LABELS,
+        selected=(50, 0),
+        selected_correct=(48, 0),
+        calibration_pixels=nothing,
+        calibration_correct=nothing,
+        calibration_confidence=nothing,
+    )
+    shown = record(curve=(replace(make_record().curve[0], pseudo_labels=absent),))
+    json.dumps(views.show_object(shown), default=str, allow_nan=False)
 
 
 def test_a_wrong_finding_shows_its_remedy() -> None:

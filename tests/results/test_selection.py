@@ -11,6 +11,7 @@ from results.selection import (
     Rates,
     aupr,
     auroc,
+    binned_score,
     calibration,
     class_rates,
     mean_rates,
@@ -116,3 +117,12 @@ def test_calibration_is_that_of_each_bin(given_pixels: list[tuple[float, bool]],
 
 def test_nothing_has_no_calibration() -> None:
     assert math.isnan(calibration(np.zeros(0), np.zeros(0, dtype=bool)).error)
+
+
+@given(scored)
+def test_counted_scores_are_as_one_by_one(given_scores: list[tuple[int, bool]]) -> None:
+    score, positive = (np.array(each) for each in zip(*given_scores, strict=True))
+    place = 3 - score  # bins go from the highest score down
+    found = binned_score(*(np.bincount(place[k], minlength=7) for k in (positive, ~positive)))
+    assert found.auroc == pytest.approx(auroc(score, positive), nan_ok=True)
+    assert found.aupr == pytest.approx(aupr(score, positive), nan_ok=True)

@@ -14,7 +14,7 @@ from torch import Tensor, distributed
 
 from csl.config import SelectionConfig
 from csl.errors import NotANumberError
-from csl.selection import SELECTORS, Selection, Selector, build_selector
+from csl.selection import SELECTORS, Selection, Selector, build_selector, fused
 
 CLASSES = 5
 STEADY = settings(max_examples=10, deadline=None, derandomize=True, database=None)
@@ -337,6 +337,27 @@ def test_not_a_number_is_refused(case: str, bad: float) -> None:
     with pytest.raises(NotANumberError):
         selector(logits, valid)
     assert all(torch.equal(tensor, before[name]) for name, tensor in state(selector).items())
+
+
+@every_case
+@pytest.mark.parametrize("bad", [float("nan"), -float("inf")])
+def test_not_a_number_is_carried_where_nothing_is_raised(
+    case: str, bad: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where to raise would be to wait."""
+    prepare = fused._Block.__init__
+
+    def unchecked(block: fused._Block, *given: Any, **named: Any) -> None:
+        prepare(block, *given, **named)
+        block.checked = False
+
+    monkeypatch.setattr(fused._Block, "__init__", unchecked)
+    selector = experienced(case)
+    logits, _ = draw(13)
+    valid = torch.ones_like(logits[:, 0], dtype=torch.bool)
+    assert selector(logits, valid).weight.isfinite().all()
+    logits[1, 2, 3, 4] = bad
+    assert selector(logits, valid).weight[1, 3, 4].isnan()
 
 
 def test_labeled_pixels_that_are_no_numbers_are_refused() -> None:
