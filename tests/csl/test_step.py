@@ -553,3 +553,23 @@ def test_sums_over_pixels(network: SegmentationNetwork) -> None:
     assert sums.losses[1].item() == pytest.approx(means.losses[1].item())
     for at, (one, count) in enumerate(zip(sums.losses[2:], pixels[1:], strict=True), start=2):
         assert one.item() == pytest.approx(means.losses[at].item() * count, rel=1e-4)
+
+
+def test_dropout_inside_a_network_belongs_to_the_step() -> None:
+    network = {"architecture": "segformer", "backbone": "mit_b0", "pretrained": False}
+    supervised = {"labeled_batch": 2, "unlabeled_batch": 0, "precision": "fp32"}
+    asked = TrainingConfig.model_validate({**PLAIN, "network": network, "schedule": supervised})
+    torch.manual_seed(0)
+    built = build_network(asked.network, asked.data.classes, None)
+    batch = batch_of(asked)
+
+    def loss(step: int = 0, rank: int = 0, noise: int = 0) -> Tensor:
+        torch.manual_seed(noise)
+        before = torch.get_rng_state()
+        terms: StepTerms = CslStep(built, asked, 0, rank, 1, 10)(batch, step)
+        assert torch.equal(torch.get_rng_state(), before)
+        return terms.losses
+
+    assert torch.equal(loss(), loss(noise=1))
+    assert not torch.equal(loss(), loss(step=1))
+    assert not torch.equal(loss(), loss(rank=1))
