@@ -31,7 +31,8 @@ def download_weights(config: NetworkConfig, path: Path) -> None:
             remedy="give a name that ends in .safetensors",
         )
     source = SOURCES[config.backbone]
-    logging.set_verbosity_error()  # it warns of each of a dozen attempts without a network
+    # It warns of each of a dozen attempts without a network.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         state = _fetch(config, source)
     except Exception as error:  # the loaders raise a dozen kinds for a network that is not there
