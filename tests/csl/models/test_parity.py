@@ -1,13 +1,17 @@
-"""Backbones against independent ones: the ResNet written out, SegFormer as transformers runs it."""
+"""Backbones against independent ones: a ResNet written out, and what transformers runs."""
+
+import re
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from transformers import SegformerForSemanticSegmentation
+from transformers import DPTConfig, SegformerForSemanticSegmentation
+from transformers.models.dpt.modeling_dpt import DPTNeck
 
 from csl.config import DeepLabConfig
 from csl.models import build_network
+from csl.models.dpt import DptHead
 from csl.models.segformer import SegFormer
 from tests.csl.models.conftest import CLASSES, CONFIGS, SMALL, build
 from tests.reference import resnet
@@ -57,3 +61,46 @@ def test_segformer_gives_what_transformers_gives() -> None:
     assert quarter.shape == (2, CLASSES, 16, 20)
     theirs = interpolate(quarter, size=(64, 80), mode="bilinear", align_corners=False)
     assert torch.allclose(network(images), theirs, atol=1e-5)
+
+
+def in_transformers_names(name: str) -> str:
+    """What transformers' DPT neck calls a tensor of our head."""
+    at = {f"fuse.{level}.": f"fusion_stage.layers.{3 - level}." for level in range(4)}
+    for ours, theirs in (
+        *at.items(),
+        (".skip.", ".residual_layer1."),
+        (".merge.", ".residual_layer2."),
+        (".first.", ".convolution1."),
+        (".second.", ".convolution2."),
+        (".project.", ".projection."),
+    ):
+        name = name.replace(ours, theirs)
+    name = re.sub(r"^project\.(\d)", r"reassemble_stage.layers.\1.projection", name)
+    name = re.sub(r"^rescale\.(\d)", r"reassemble_stage.layers.\1.resize", name)
+    return re.sub(r"^narrow\.(\d)", r"convs.\1", name)
+
+
+@torch.inference_mode()
+def test_the_dpt_head_fuses_as_transformers_does() -> None:
+    torch.manual_seed(0)
+    head = DptHead(384, CLASSES).eval()
+    config = DPTConfig(
+        hidden_size=384,
+        neck_hidden_sizes=[48, 96, 192, 384],
+        reassemble_factors=[4, 2, 1, 0.5],
+        fusion_hidden_size=64,
+        readout_type="ignore",
+    )
+    neck = DPTNeck(config).eval()
+    state = {in_transformers_names(key): tensor for key, tensor in head.state_dict().items()}
+    classifier = {key for key in state if key.startswith("classify.")}
+    missing, unexpected = neck.load_state_dict(state, strict=False)
+    assert set(unexpected) == classifier
+    # The coarsest level is fused with nothing: transformers keeps layers for it that never run.
+    assert all(key.startswith("fusion_stage.layers.0.residual_layer1.") for key in missing)
+    tokens = torch.randn(4, 2, 1 + 4 * 6, 384)  # a grid of even sides, where both resize alike
+    theirs = head.classify(neck(list(tokens), 4, 6)[-1])
+    maps = [each[:, 1:].unflatten(1, (4, 6)).permute(0, 3, 1, 2) for each in tokens]
+    ours = head(maps)
+    assert ours.shape == (2, CLASSES, 32, 48)
+    assert torch.allclose(ours, theirs, atol=1e-5 * theirs.abs().max().item())
