@@ -15,7 +15,17 @@ from results.store import Store, StoreError
 
 _LEAST_FREE_DISK = 5 * 2**30
 _LEAST_FREE_MEMORY = 2 * 2**30
-_PACKAGES = ("csl-ablations", "ray", "torch", "torchvision", "timm", "pyarrow", "pandas", "optuna")
+_PACKAGES = (
+    "csl-ablations",
+    "ray",
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "pyarrow",
+    "pandas",
+    "optuna",
+)
 
 
 @dataclass(frozen=True)

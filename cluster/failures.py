@@ -7,12 +7,13 @@ from ray.exceptions import (
     NodeDiedError,
     OutOfMemoryError,
     RayTaskError,
+    WorkerCrashedError,
 )
 from ray.train import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 from torch import OutOfMemoryError as TorchOutOfMemoryError
 
 from csl.errors import InputError, NotANumberError
-from results.schema import Failure
+from results.schema import FINAL_FAILURES, Failure
 
 _NAMES: tuple[tuple[type[BaseException], Failure], ...] = (
     (NotANumberError, Failure.NOT_A_NUMBER),
@@ -24,6 +25,16 @@ _NAMES: tuple[tuple[type[BaseException], Failure], ...] = (
     (GetTimeoutError, Failure.TIMED_OUT),
     (ActorUnschedulableError, Failure.NODE_LOST),
     (ActorDiedError, Failure.WORKER_CRASHED),
+)
+
+_LOSSES = (
+    ActorDiedError,
+    ActorUnschedulableError,
+    GetTimeoutError,
+    NodeDiedError,
+    ControllerError,
+    PreemptionError,
+    WorkerCrashedError,
 )
 
 
@@ -40,6 +51,14 @@ def name_failure(error: BaseException) -> Failure:
         if any(isinstance(cause, kind) for cause in causes):
             return name
     return Failure.WORKER_CRASHED
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether a machine or a process was lost, rather than an exception raised by the training.
+
+    One worker's NaN or bad data ends the others too: that is no loss."""
+    lost = any(isinstance(cause, _LOSSES) for cause in _causes(error))
+    return lost and name_failure(error) not in FINAL_FAILURES
 
 
 def _preempted(error: BaseException) -> bool:

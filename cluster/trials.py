@@ -10,21 +10,23 @@ from typing import Any, Protocol
 
 import ray.train
 from ray import tune
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 from ray.tune.experiment import Trial
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from cluster.connect import Cluster
-from cluster.failures import name_failure
+from cluster.failures import is_loss, name_failure
 from cluster.jobs import Job, Resources
-from cluster.worker import HUNG, STOPPING_FAILURES, Report, failed_record, run_job
+from cluster.worker import HUNG, Report, failed_record, run_job
 from csl.errors import InputError
 from results.schema import Failure
 from results.store import Store
 
 MAX_RETRIES = 10
 """How often a training may be lost to its machines before it counts as failed."""
+
+_MAY_PASS_ALONE = (Failure.OUT_OF_MEMORY, Failure.WORKER_CRASHED)
 
 Work = Callable[[Job, Report], None]
 """What a worker does with a job: ``run_job``, or a stand-in of the same shape in a benchmark."""
@@ -62,8 +64,8 @@ def run_jobs(jobs: Sequence[Job], cluster: Cluster, watcher: Watcher, work: Work
     """Run every job; each leaves a record, complete or failed, unless it is interrupted.
 
     A training lost to its machines goes on from its last checkpoint, up to ``MAX_RETRIES`` times.
-    One that ran out of memory is tried once more at the end, with its device for itself. Tune's
-    own folder is the cluster's scratch: what is done is what the store says.
+    One that ran out of memory, or that crashed, is tried once more at the end, with its device for
+    itself. Tune's own folder is the cluster's scratch: what is done is what the store says.
 
     Args:
         jobs: the trainings; all occupy the same resources.
@@ -76,12 +78,12 @@ def run_jobs(jobs: Sequence[Job], cluster: Cluster, watcher: Watcher, work: Work
     wants = jobs[0].resources
     bridge = _Bridge(jobs, watcher, again=True)
     _tune(jobs, range(len(jobs)), bridge, cluster, work, slots(cluster, wants))
-    if bridge.out_of_memory:
+    if bridge.to_try_again:
         alone = replace(wants, gpus=math.ceil(wants.gpus))
         jobs = [replace(job, resources=alone) for job in jobs]
         concurrent = slots(cluster, alone) if alone.gpus else 1
         last = _Bridge(jobs, watcher, again=False)
-        _tune(jobs, sorted(bridge.out_of_memory), last, cluster, work, concurrent)
+        _tune(jobs, sorted(bridge.to_try_again), last, cluster, work, concurrent)
 
 
 def _tune(
@@ -135,12 +137,15 @@ def slots(cluster: Cluster, wants: Resources) -> int:
 
 def _trial(config: dict[str, Any], jobs: tuple[Job, ...], work: Work, scratch: Path) -> None:
     """One worker: train in the trial's own process."""
-    _unless_stopping(lambda: work(jobs[config["index"]], tune.report))
+    try:
+        work(jobs[config["index"]], tune.report)
+    except Exception as error:  # recorded by the worker: the trial ends, Tune retries nothing
+        tune.report({"failure": name_failure(error).value})
 
 
 def _nested_trial(config: dict[str, Any], jobs: tuple[Job, ...], work: Work, scratch: Path) -> None:
     """Several workers: the same function on each, under Ray Train."""
-    job = jobs[config["index"]]
+    job, started_at = jobs[config["index"]], datetime.now(UTC)
     trainer = TorchTrainer(
         _train_worker,
         train_loop_config={"job": job, "work": work},
@@ -156,22 +161,18 @@ def _nested_trial(config: dict[str, Any], jobs: tuple[Job, ...], work: Work, scr
             failure_config=FailureConfig(max_failures=0),  # Tune retries, see MAX_RETRIES
         ),
     )
-    _unless_stopping(trainer.fit)
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        if is_loss(error):
+            raise
+        failure = name_failure(error)
+        Store(job.store).write(failed_record(job, failure, error, started_at))
+        tune.report({"failure": failure.value})
 
 
 def _train_worker(config: dict[str, Any]) -> None:
     config["work"](config["job"], ray.train.report)
-
-
-def _unless_stopping(train: Callable[[], object]) -> None:
-    """Failures that stop a training are recorded already: the trial ends without a retry."""
-    try:
-        train()
-    except Exception as error:
-        failure = name_failure(error)
-        if failure not in STOPPING_FAILURES:
-            raise
-        tune.report({"failure": failure.value})
 
 
 class _Bridge(tune.Callback):
@@ -179,7 +180,7 @@ class _Bridge(tune.Callback):
 
     Args:
         jobs, watcher: as of ``run_jobs``.
-        again: whether what runs out of memory will be tried again.
+        again: whether what crashes will be tried again.
     """
 
     def __init__(self, jobs: Sequence[Job], watcher: Watcher, *, again: bool) -> None:
@@ -192,9 +193,9 @@ class _Bridge(tune.Callback):
         return {}  # Tune saves its callbacks; a terminal cannot be saved, and nothing is restored
 
     @property
-    def out_of_memory(self) -> set[int]:
-        """The jobs that ran out of memory."""
-        return {i for i, name in self.failures.items() if name == Failure.OUT_OF_MEMORY}
+    def to_try_again(self) -> set[int]:
+        """The jobs that failed, but might not if they were alone."""
+        return {i for i, name in self.failures.items() if self.again and name in _MAY_PASS_ALONE}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         self.watcher.started(trial.config["index"])
@@ -210,13 +211,13 @@ class _Bridge(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
     ) -> None:
-        reason = self.failures.get(trial.config["index"])
-        if reason is None:
-            self.watcher.finished(trial.config["index"])
-        elif reason == Failure.OUT_OF_MEMORY and self.again:
-            self.watcher.retried(trial.config["index"], f"{reason}, alone at the end")
+        index = trial.config["index"]
+        if index not in self.failures:
+            self.watcher.finished(index)
+        elif index in self.to_try_again:
+            self.watcher.retried(index, f"{self.failures[index]}, at the end")
         else:
-            self.watcher.failed(trial.config["index"], reason)
+            self.watcher.failed(index, self.failures[index])
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         self.watcher.retried(trial.config["index"], self._recorded(trial))

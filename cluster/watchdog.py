@@ -15,8 +15,10 @@ import os, select, signal, sys
 subject, seconds, marker = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 while True:
     if not select.select([0], [], [], seconds)[0]:
-        open(marker, "w").close()
-        os.kill(subject, signal.SIGKILL)
+        try:
+            open(marker, "w").close()
+        finally:
+            os.kill(subject, signal.SIGKILL)
         break
     if not os.read(0, 4096):
         break

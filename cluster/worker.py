@@ -37,9 +37,6 @@ PROGRESS = "progress.json"
 HUNG = "hung"
 """Stands beside the checkpoint of a training that its watchdog killed."""
 
-STOPPING_FAILURES = FINAL_FAILURES | {Failure.OUT_OF_MEMORY}
-"""Failures that end an attempt at once: a retry as it is would meet them again."""
-
 Report = Callable[[dict[str, float]], None]
 
 
@@ -52,9 +49,8 @@ def run_job(job: Job, report: Report) -> None:
             where evaluated, ``mean_iou`` (percent).
 
     Raises:
-        Exception: whatever ended the training. Failures that would come again
-            (``STOPPING_FAILURES``) are recorded before; anything else is for the scheduler to
-            retry, and to record.
+        Exception: whatever ended the training. It is recorded before, unless this is one of
+            several workers: who started them knows what became of the others.
     """
     rank = distributed.get_rank() if distributed.is_initialized() else 0
     with (
@@ -91,7 +87,7 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
         )
     except Exception as error:
         failure = name_failure(error)
-        if failure in STOPPING_FAILURES:
+        if not distributed.is_initialized():
             Store(job.store).write(failed_record(job, failure, error, started_at, tuple(curve)))
         if failure in FINAL_FAILURES:
             shutil.rmtree(job.folder, ignore_errors=True)

@@ -8,7 +8,7 @@ import torch
 from ray.train import TrainingFailedError, WorkerGroupError
 from ray.train.v2.api.exceptions import ControllerError
 
-from cluster.failures import name_failure
+from cluster.failures import is_loss, name_failure
 from csl.errors import InputError, NotANumberError
 from results.schema import Failure
 
@@ -98,3 +98,24 @@ def test_a_preempted_actor_is_preempted() -> None:
     )
     assert died.preempted
     assert name_failure(died) is Failure.PREEMPTED
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (ray_errors.ActorDiedError(), True),
+        (ray_errors.NodeDiedError("the node is gone"), True),
+        (RuntimeError("a bug"), False),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (NotANumberError("nan"), False),
+    ],
+)
+def test_a_lost_machine_is_told_from_an_exception(error: Exception, lost: bool) -> None:
+    assert is_loss(in_group(error)) is lost
+    both = WorkerGroupError("two failed", {0: RuntimeError("connection reset"), 1: error})
+    assert is_loss(both) is lost
+
+
+def test_a_nan_that_brings_others_down_is_no_loss() -> None:
+    both = {0: ray_errors.ActorDiedError(), 1: NotANumberError("nan")}
+    assert not is_loss(WorkerGroupError("two failed", both))

@@ -315,7 +315,7 @@ def test_planning_needs_neither_torch_nor_numpy() -> None:
         "    {'data': {'dataset': 'shapes'},\n"
         "     'network': {'architecture': 'deeplabv3plus', 'pretrained': False}})\n"
         "print(identify(Training(config, '8', 0), Locations()).id)\n"
-        "print(sorted({'torch', 'numpy', 'timm', 'PIL', 'torchvision'} & sys.modules.keys()))\n"
+        "print(sorted({'torch', 'numpy', 'timm', 'PIL', 'transformers'} & sys.modules.keys()))\n"
     )
     root = Path(csl.identity.__file__).parents[1]
     done = subprocess.run(

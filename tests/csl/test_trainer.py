@@ -374,6 +374,20 @@ def test_every_so_many_epochs_and_the_last_are_evaluated(
     assert outcome.best.epoch in evaluated
 
 
+def test_dropout_and_gradient_checkpointing_are_resumed_too(tmp_path: Path) -> None:
+    plain = training(schedule=PLAIN["schedule"] | {"epochs": 2}).config.model_dump()
+    network = {"architecture": "segformer", "backbone": "mit_b0", "pretrained": False}
+
+    def segformer(**changed: bool) -> Training:
+        config = TrainingConfig.model_validate({**plain, "network": {**network, **changed}})
+        return Training(config, split="4", seed=0)
+
+    outcome = run(segformer(), tmp_path / "whole")
+    interrupt(segformer(), tmp_path / "parts", after=1)
+    again = run(segformer(gradient_checkpointing=True), tmp_path / "parts")  # no identity
+    assert_same(again, tmp_path / "parts", outcome, tmp_path / "whole")
+
+
 @pytest.mark.parametrize(
     ("scores", "best"),
     [

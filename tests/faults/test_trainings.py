@@ -4,8 +4,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,16 +14,6 @@ import pytest
 from results.schema import Failure
 from results.store import Store
 from tests.faults.conftest import CSL, SMALL, Csl
-
-CLUSTER = """
-import json, sys
-from ray.cluster_utils import Cluster
-head = {"num_cpus": 2, "object_store_memory": 2**28}
-cluster = Cluster(initialize_head=True, head_node_args=head)
-print(cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
 
 
 def workers_of(driver: psutil.Process) -> list[psutil.Process]:
@@ -35,28 +25,69 @@ def workers_of(driver: psutil.Process) -> list[psutil.Process]:
     ]
 
 
-def test_a_killed_worker_is_restarted_and_loses_nothing(
-    csl: Csl, one_variant: Path, tmp_path: Path
-) -> None:
-    quiet, harmed = tmp_path / "quiet", tmp_path / "harmed"
-    csl("run", one_variant, *SMALL, "--store", quiet)
-    command = [*CSL, "run", str(one_variant), *SMALL, "--store", str(harmed)]
+def harm_once_it_can_resume(store: Path, command: list[str], harm: signal.Signals) -> None:
+    """Run the command to its end; its workers get a signal once there is a checkpoint."""
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        while not list(harmed.glob("checkpoints/*/resume.pt")):
-            assert driver.poll() is None, "the driver ended before its worker could be killed"
+        while not list(store.glob("checkpoints/*/resume.pt")):
+            assert driver.poll() is None, "the driver ended before its worker could be harmed"
             time.sleep(0.05)
         workers = workers_of(psutil.Process(driver.pid))
         assert workers, "no training process was found"
         for worker in workers:
-            os.kill(worker.pid, signal.SIGKILL)
+            os.kill(worker.pid, harm)
         assert driver.wait(timeout=240) == 0
     finally:
         driver.kill()
         driver.wait()
-    (ours,), (theirs,) = Store(harmed).records(), Store(quiet).records()
+
+
+@pytest.mark.parametrize(
+    ("harm", "failure"),
+    [(signal.SIGKILL, Failure.WORKER_CRASHED), (signal.SIGSTOP, Failure.TIMED_OUT)],
+)
+def test_a_killed_or_hanging_worker_is_restarted_and_loses_nothing(
+    csl: Csl, one_variant: Path, tmp_path: Path, harm: signal.Signals, failure: Failure
+) -> None:
+    quiet, harmed = tmp_path / "quiet", tmp_path / "harmed"
+    csl("run", one_variant, *SMALL, "--store", quiet)
+    command = [*CSL, "run", str(one_variant), *SMALL, "--store", str(harmed)]
+    harm_once_it_can_resume(harmed, [*command, "--hang-minutes", "0.2"], harm)
+    (theirs,) = Store(quiet).records()
+    lost, ours = sorted(Store(harmed).records(), key=lambda record: record.status, reverse=True)
+    assert (lost.status, lost.failure) == ("failed", failure)
     assert (ours.last, ours.best) == (theirs.last, theirs.best)
     assert ours.resumed == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A store whose checkpoints lie on a disk of 300 kB."""
+    store = tmp_path / "store"
+    folder = store / "checkpoints"
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a disk")
+    yield store
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_named_and_the_same_command_goes_on_once_there_is_room(
+    csl: Csl, one_variant: Path, tmp_path: Path, small_disk: Path
+) -> None:
+    quiet = tmp_path / "quiet"
+    csl("run", one_variant, *SMALL, "--store", quiet)
+    failed = csl("run", one_variant, *SMALL, "--store", small_disk, code=1).stdout
+    assert "FAILED" in failed
+    record = Store(small_disk).records()[-1]
+    assert "No space left on device" in (record.failure_detail or "")
+    room = ["mount", "-o", "remount,size=64m", str(small_disk / "checkpoints")]
+    subprocess.run(room, check=True)
+    csl("run", one_variant, *SMALL, "--store", small_disk)
+    (ours,) = (each for each in Store(small_disk).records() if each.status == "complete")
+    (theirs,) = Store(quiet).records()
+    assert (ours.last, ours.best) == (theirs.last, theirs.best)
 
 
 def test_not_a_number_is_recorded_shown_and_not_repeated(
@@ -96,29 +127,3 @@ def test_two_workers_under_ray_train(csl: Csl, one_variant: Path, tmp_path: Path
     assert record.last is not None
     assert sum(record.last.confusion) == 8 * 64 * 64, "every validation pixel exactly once"
     assert len(record.curve) == 4
-
-
-def test_joining_a_running_ray(
-    csl: Csl, one_variant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # for the cluster and for who joins it
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    cluster = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert cluster.stdout is not None
-        address = cluster.stdout.readline().strip()
-        store = tmp_path / "store"
-        joined = csl("run", one_variant, *SMALL, "--store", store, "--address", address)
-        assert "1 of 1 trainings complete" in joined.stdout
-        too_many = ("run", one_variant, *SMALL, "--seeds", "1", "--store", store)
-        refused = csl(*too_many, "--address", address, "--workers", "4", code=2)
-        assert "--workers" in refused.stderr
-        assert cluster.poll() is None, "leaving a cluster must not end it"
-    finally:
-        cluster.communicate(input="", timeout=60)
