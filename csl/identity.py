@@ -4,13 +4,16 @@ Importable without torch: planning names every training before anything runs.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from csl.config import TrainingConfig
-from csl.data.entries import digest
+from csl.config import DataConfig, TrainingConfig
+from csl.data.entries import SplitLists, digest
+from csl.data.files import split_files
+from csl.data.layouts import LAYOUTS
 from csl.data.lists import open_lists
 from csl.errors import InputError
 from csl.locations import Locations
@@ -66,9 +69,35 @@ def identify(training: Training, locations: Locations) -> Identity:
     """Name a training by configuration, split lists' content, data and weights.
 
     Raises:
-        InputError: the lists, the dataset or the weights file are missing or malformed.
+        InputError: the lists, the dataset or the weights file are missing or malformed, or no
+            image is unlabeled and the schedule asks for some.
     """
-    lists = open_lists(training.config.data, training.split, locations)
+    return identify_all([training], locations)[0]
+
+
+def identify_all(trainings: Iterable[Training], locations: Locations) -> list[Identity]:
+    """``identify`` of each of them; the lists of a split are read once for all."""
+
+    @cache
+    def lists_of(data: DataConfig, split: str) -> SplitLists:
+        return open_lists(data, split, locations)
+
+    return [
+        _identify(each, lists_of(each.config.data, each.split), locations) for each in trainings
+    ]
+
+
+def _identify(training: Training, lists: SplitLists, locations: Locations) -> Identity:
+    schedule, data = training.config.schedule, training.config.data
+    if schedule.unlabeled_batch and not lists.unlabeled:
+        raise InputError(
+            "the list is empty: no image is unlabeled",
+            file=split_files(LAYOUTS[data.dataset], training.split, locations)["unlabeled"],
+            key="schedule.unlabeled_batch",
+            value=schedule.unlabeled_batch,
+            remedy="name unlabeled images there (the labeled ones again, for the ceiling with "
+            "all labels), or set schedule.unlabeled_batch to 0",
+        )
     weights = hash_weights(locations.weights) if training.config.network.pretrained else ""
     # The split's name is not identity: two names for the same lists are one training.
     content = [

@@ -115,11 +115,11 @@ class _Block:
         """Of logits [K, n], n <= width; each [1, n]."""
         power, others = self.power, self.classes - 1
         power[:, : logits.shape[1]].copy_(logits)
-        poison = None if self.checked else power.amin(0) * 0
         if self.checked and not power.sum().isfinite() and not power.isfinite().all():
             raise NotANumberError("logits hold NaN or infinity")
 
         top = power.amax(0)
+        poison = None if self.checked else (power.amin(0) + top) * 0
         torch.eq(power, top, out=self.is_top)
         slot = (self.classes - self.is_top.mul_(self.from_last).amax(0, keepdim=True)).long()
         if not self.checked:

@@ -340,7 +340,7 @@ def test_not_a_number_is_refused(case: str, bad: float) -> None:
 
 
 @every_case
-@pytest.mark.parametrize("bad", [float("nan"), -float("inf")])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_not_a_number_is_carried_where_nothing_is_raised(
     case: str, bad: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
