@@ -47,7 +47,7 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
         console.print(f"  {len(names):>4} {kind}: {_MEANING[kind]}")
         if kind != "used":
             more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
-            console.print(f"       {', '.join([*names[:_SHOWN], *more])}")
+            console.print(f"       {', '.join([*names[:_SHOWN], *more])}", soft_wrap=True)
 
 
 def download(network: NetworkConfig, out: Path) -> None:
