@@ -118,6 +118,24 @@ def expand(
     return Grid(what, where, options, splits, seeds, cells)
 
 
+def setting_config(
+    setting: tuple[Setting, str], assignments: tuple[str, ...] = ()
+) -> TrainingConfig:
+    """A setting's own configuration, without any spec.
+
+    Raises:
+        InputError: an unknown key, a value that does not fit.
+    """
+    where, file = setting
+    return _resolve(
+        [
+            _Layer("profile official", PROFILES["official"]),
+            _Layer(file, where.set),
+            _Layer(_COMMAND_LINE, dict(map(_parse, assignments))),
+        ]
+    )
+
+
 def _parse(assignment: str) -> tuple[str, Any]:
     key, equals, text = assignment.partition("=")
     if not equals or not key:

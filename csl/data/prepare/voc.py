@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
-from numpy.typing import NDArray
 from PIL import Image
 
 from csl.data.layouts import LAYOUTS
@@ -88,7 +87,7 @@ def _by_color(mask: Image.Image, path: Path) -> Image.Image | None:
         raise InputError(
             "a color that is no VOC class",
             file=path,
-            value="#{:06x}".format(code),
+            value=f"#{code:06x}",
             remedy="use masks whose colors were never smoothed: PNG, not JPEG, and not resized",
         )
     return Image.fromarray(indices[where].reshape(pixels.shape[:2]).astype(np.uint8))
@@ -109,7 +108,7 @@ def draw_matlab(path: Path) -> Image.Image:
     problem = "not a class mask of SBD"
     try:
         content = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=True)
-        indices: NDArray[np.generic] = np.asarray(content["GTcls"]["Segmentation"].item())
+        indices = np.asarray(content["GTcls"]["Segmentation"].item())
         if indices.ndim == 2 and indices.size and indices.dtype.kind in "ui":
             outside = indices[((indices < 0) | (indices >= _CLASSES)) & (indices != IGNORE)]
             if not outside.size:
