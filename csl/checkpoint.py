@@ -30,8 +30,10 @@ def save(state: dict[str, Any], path: Path, *, keep_previous: bool = False) -> N
         if keep_previous and path.exists():
             path.replace(previous(path))
         aside.replace(path)
-    except BaseException:
+    except BaseException as error:
         aside.unlink(missing_ok=True)
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None  # the reason, which torch covers by its own error
         raise
     _sync_folder(path.parent)
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from results.schema import Record
+from results.store import Store
+
 CSL = (sys.executable, "-c", "from ablations.cli import main; main()")
 SMALL = (
     *("--set", "data.train_images=24", "--set", "data.val_images=8", "--set", "network.width=8"),
@@ -40,9 +43,27 @@ def csl() -> Csl:
     return call
 
 
-@pytest.fixture
-def one_variant(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def one_variant(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A spec of a single training."""
-    path = tmp_path / "one.yaml"
+    path = tmp_path_factory.mktemp("spec") / "one.yaml"
     path.write_text(ONE_VARIANT)
     return path
+
+
+@pytest.fixture(scope="session")
+def quiet(csl: Csl, one_variant: Path, tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """The record of that training where nothing happens to it."""
+    store = tmp_path_factory.mktemp("quiet")
+    csl("run", one_variant, *SMALL, "--store", store)
+    (record,) = Store(store).records()
+    return record
+
+
+def assert_lost_once(store: Path, quiet: Record) -> Record:
+    """One attempt was lost and recorded, the next resumed and ended alike; gives the lost one."""
+    lost, ours = sorted(Store(store).records(), key=lambda record: record.status, reverse=True)
+    assert (ours.last, ours.best) == (quiet.last, quiet.best)
+    assert ours.resumed == 1
+    assert lost.status == "failed"
+    return lost

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from results.schema import Failure
+from results.schema import Failure, Record
 from results.store import Store
-from tests.faults.conftest import CSL, SMALL, Csl
+from tests.faults.conftest import CSL, SMALL, Csl, assert_lost_once
 
 
 def workers_of(driver: psutil.Process) -> list[psutil.Process]:
@@ -47,17 +47,12 @@ def harm_once_it_can_resume(store: Path, command: list[str], harm: signal.Signal
     [(signal.SIGKILL, Failure.WORKER_CRASHED), (signal.SIGSTOP, Failure.TIMED_OUT)],
 )
 def test_a_killed_or_hanging_worker_is_restarted_and_loses_nothing(
-    csl: Csl, one_variant: Path, tmp_path: Path, harm: signal.Signals, failure: Failure
+    one_variant: Path, quiet: Record, tmp_path: Path, harm: signal.Signals, failure: Failure
 ) -> None:
-    quiet, harmed = tmp_path / "quiet", tmp_path / "harmed"
-    csl("run", one_variant, *SMALL, "--store", quiet)
+    harmed = tmp_path / "harmed"
     command = [*CSL, "run", str(one_variant), *SMALL, "--store", str(harmed)]
     harm_once_it_can_resume(harmed, [*command, "--hang-minutes", "0.2"], harm)
-    (theirs,) = Store(quiet).records()
-    lost, ours = sorted(Store(harmed).records(), key=lambda record: record.status, reverse=True)
-    assert (lost.status, lost.failure) == ("failed", failure)
-    assert (ours.last, ours.best) == (theirs.last, theirs.best)
-    assert ours.resumed == 1
+    assert assert_lost_once(harmed, quiet).failure is failure
 
 
 @pytest.fixture
@@ -74,10 +69,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_named_and_the_same_command_goes_on_once_there_is_room(
-    csl: Csl, one_variant: Path, tmp_path: Path, small_disk: Path
+    csl: Csl, one_variant: Path, quiet: Record, small_disk: Path
 ) -> None:
-    quiet = tmp_path / "quiet"
-    csl("run", one_variant, *SMALL, "--store", quiet)
     failed = csl("run", one_variant, *SMALL, "--store", small_disk, code=1).stdout
     assert "FAILED" in failed
     record = Store(small_disk).records()[-1]
@@ -86,8 +79,7 @@ def test_a_full_disk_is_named_and_the_same_command_goes_on_once_there_is_room(
     subprocess.run(room, check=True)
     csl("run", one_variant, *SMALL, "--store", small_disk)
     (ours,) = (each for each in Store(small_disk).records() if each.status == "complete")
-    (theirs,) = Store(quiet).records()
-    assert (ours.last, ours.best) == (theirs.last, theirs.best)
+    assert (ours.last, ours.best) == (quiet.last, quiet.best)
 
 
 def test_not_a_number_is_recorded_shown_and_not_repeated(
