@@ -148,6 +148,7 @@ def test_a_missing_split_names_those_there_are(voc: Path) -> None:
         (line("a").encode("utf-16-le").decode("latin-1"), "not an image and its mask"),
         (line("b") + "\n" + line("b"), "the same image as line 2"),
         ("JPEGImages/my cat.jpg", "no mask"),
+        ("/etc/passwd SegmentationClass/a.png", "leaves"),
         ("x.jpg y.png z.png", "cannot be told"),
         ("a.jpg\tb.png\tc.png", "not an image and its mask"),
     ],
