@@ -58,15 +58,17 @@ def print_report(console: Console, report: Report) -> None:
     console.print(_class_table(report))
     for note in report.notes:
         console.print(Text(f"note: {note}"))
-    for kind, faults in _by_kind(report.faults).items():
+    for (kind, remedy), faults in _by_kind(report.faults).items():
         console.print(Text(f"fault: {kind} ({len(faults)})", style="bold red"))
         for fault in faults[:_NAMED]:
-            value = "" if fault.value is None else f" ({fault.value})"
-            console.print(Text(f"  {fault.file}{value}"))
+            details = (fault.problem.removeprefix(kind).lstrip(",: "), fault.value)
+            shown = "; ".join(str(detail) for detail in details if detail)
+            console.print(Text(f"  {fault.file}" + (f" ({shown})" if shown else "")))
         if len(faults) > _NAMED:
             console.print(Text(f"  and {len(faults) - _NAMED} more"))
-        console.print(Text(f"  remedy: {faults[0].remedy}"))
-    verdict = f"{len(report.faults)} faults." if report.faults else "No fault."
+        console.print(Text(f"  remedy: {remedy}"))
+    count = len(report.faults)
+    verdict = f"{count} fault{'s' * (count > 1)}." if count else "No fault."
     console.print(Text(verdict, style="bold red" if report.faults else "bold green"))
 
 
@@ -120,11 +122,12 @@ def _spread(values: Iterable[int]) -> tuple[int, float, int] | None:
     return (min(known), median(known), max(known)) if known else None
 
 
-def _by_kind(faults: Iterable[InputError]) -> dict[str, list[InputError]]:
-    """Faults by the clause that their problems begin with: what follows names one file."""
-    kinds: dict[str, list[InputError]] = defaultdict(list)
+def _by_kind(faults: Iterable[InputError]) -> dict[tuple[str, str], list[InputError]]:
+    """Faults by the clause that their problems begin with (what follows names one file) and by
+    their remedy."""
+    kinds: dict[tuple[str, str], list[InputError]] = defaultdict(list)
     for fault in faults:
-        kinds[re.split(r"[,:] ", fault.problem)[0]].append(fault)
+        kinds[re.split(r"[,:] ", fault.problem)[0], fault.remedy].append(fault)
     return kinds
 
 

@@ -125,7 +125,9 @@ def _split_names(wish: Wish) -> list[str]:
             value=wish.name,
             remedy="leave it out, so that each is named by its size, or give one --labeled",
         )
-    names = [wish.name] if wish.name else [size.replace("/", "_") for size in wish.sizes]
+    names = (
+        [wish.name] if wish.name is not None else [size.replace("/", "_") for size in wish.sizes]
+    )
     for name in names:
         if not _NAME.fullmatch(name) or names.count(name) > 1:
             raise InputError(
