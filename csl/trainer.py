@@ -5,7 +5,7 @@ Runs alone, under torchrun or under Ray Train: it joins torch's process group if
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from csl import checkpoint
-from csl.batches import Batches, StepBatch
+from csl.batches import Batches, LoadedBatch
 from csl.config import TrainingConfig
 from csl.data.lists import open_lists
 from csl.data.source import open_source
@@ -153,7 +153,7 @@ class _Run:
             step = DistributedDataParallel(step.to(self.device), broadcast_buffers=False)
         self.step = step.to(self.device)
 
-        self.stream: Iterator[StepBatch] | None = None  # from the epoch it is resumed at
+        self.stream: Iterator[LoadedBatch] | None = None  # from the epoch it is resumed at
         self.epoch = 0
         self.curve: list[EpochReport] = []
         self.last: Evaluated | None = None
@@ -169,13 +169,15 @@ class _Run:
         seen = torch.zeros(4, dtype=torch.int64, device=self.device)
         first = self.epoch * steps
         if self.stream is None:
-            self.stream = iter(self.batches.loader(first, workers=self.loader_workers))
+            self.stream = self.batches.loader(
+                first, workers=self.loader_workers, pin_memory=self.device.type == "cuda"
+            )
         for index, batch in enumerate(islice(self.stream, steps), start=first):
             learning_rate = self._set_learning_rate(index)
             with torch.autocast(
                 self.device.type, torch.bfloat16, enabled=self.config.schedule.precision == "bf16"
             ):
-                terms = self.step(_moved(batch, self.device), index)
+                terms = self.step(batch.prepare(self.config.data, self.device), index)
             self.optimizer.zero_grad(set_to_none=True)
             terms.loss.backward()
             self.optimizer.step()
@@ -296,11 +298,6 @@ class _Run:
         self.best = Evaluated(**state["best"]) if state["best"] else None
         self.seconds = state["seconds"]
         self.resumed = state["resumed"] + 1
-
-
-def _moved(batch: StepBatch, device: torch.device) -> StepBatch:
-    tensors = (getattr(batch, field.name) for field in fields(batch))
-    return StepBatch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 def _optimizer(network: DeepLabV3Plus, config: TrainingConfig) -> torch.optim.SGD:
