@@ -93,6 +93,8 @@ def _jobs(plan: Plan, locations: Locations, store: Path) -> list[Job]:
         data_root=absolute(locations.data_root),
         splits_root=absolute(locations.splits_root),
         weights=absolute(locations.weights),
+        cache=absolute(locations.cache),
+        cache_bytes=locations.cache_bytes,
     )
     return [
         Job(

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.random import Generator
-from PIL import Image, ImageFilter
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from csl.config import AugmentationConfig, ColorConfig
 from csl.data.source import IGNORE
+from csl.pixels import gaussian_blur, turn_hue
 
 Box = tuple[int, int, int, int]
 
-_JITTER = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
+_JITTER = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, turn_hue)
 _JITTER_RANGE = (0.5, 1.5)
 _HUE_RANGE = (-0.25, 0.25)
 _BLUR_RADIUS = (0.1, 2.0)
@@ -103,11 +104,11 @@ def color(image: Image.Image, config: ColorConfig, rng: Generator) -> Image.Imag
     radius = rng.uniform(*_BLUR_RADIUS)
     if jitter < config.jitter:
         for which in order:
-            image = (*_JITTER, F.adjust_hue)[which](image, factors[which])
+            image = _JITTER[which](image, factors[which])
     if grayscale < config.grayscale:
         image = F.rgb_to_grayscale(image, num_output_channels=3)
     if blur < config.blur:
-        image = image.filter(ImageFilter.GaussianBlur(radius))
+        image = gaussian_blur(image, radius)
     return image
 
 

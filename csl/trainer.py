@@ -17,8 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from csl import checkpoint
 from csl.batches import Batches, LoadedBatch
 from csl.config import TrainingConfig
+from csl.data.cache import open_cached_source
 from csl.data.lists import open_lists
-from csl.data.source import open_source
 from csl.errors import NotANumberError
 from csl.evaluate import class_iou, evaluate, mean_iou
 from csl.identity import Training
@@ -126,7 +126,7 @@ class _Run:
         self.device = device
 
         lists = open_lists(self.config.data, training.split, locations)
-        self.source = open_source(self.config.data, locations)
+        self.source = open_cached_source(self.config.data, locations)
         self.val = lists.val[self.rank :: self.world]  # every image exactly once
         self.batches = Batches(
             self.config, lists, self.source, training.seed, self.rank, self.world
