@@ -75,6 +75,10 @@ def run(
     cpus: Annotated[
         int | None, typer.Option(min=1, help="CPUs of the local Ray; default: all.")
     ] = None,
+    loader_workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that prepare batches; default: up to 4 with a GPU."),
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Join the Ray at host:port.")] = None,
     retry_failed: RetryOption = False,
 ) -> None:
@@ -106,6 +110,7 @@ def run(
                 gpus=gpus_per_worker,
                 cpus=cpus,
                 address=address,
+                loader_workers=loader_workers,
             )
         except KeyboardInterrupt:
             interrupted = True

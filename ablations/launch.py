@@ -50,6 +50,7 @@ def run_plan(
     gpus: float | None,
     cpus: int | None,
     address: str | None,
+    loader_workers: int | None = None,
 ) -> None:
     """Train what the plan says on Ray; every ended training leaves a record.
 
@@ -58,6 +59,7 @@ def run_plan(
         gpus: GPUs per worker; None means one where the cluster has any.
         cpus: CPUs of a local Ray; None means all.
         address: a running Ray's; None starts a local one.
+        loader_workers: processes per worker that prepare batches; None: up to 4 with a GPU, else 0.
 
     Raises:
         InputError: the cluster cannot be joined, or can never place a training.
@@ -76,7 +78,7 @@ def run_plan(
         # Ray reads its environment when it is first imported, and connect() has set that.
         from cluster.trials import default_resources, run_jobs, slots
 
-        resources = default_resources(cluster, workers, gpus)
+        resources = default_resources(cluster, workers, gpus, loader_workers)
         jobs = [replace(job, resources=resources) for job in jobs]
         labels = [job.launched_as for job in jobs]
         epochs = [job.training.config.schedule.epochs for job in jobs]

@@ -56,7 +56,14 @@ def run_job(job: Job, report: Report) -> None:
         report({**metrics, "seconds": epoch.seconds, **optional})
 
     try:
-        outcome = train(job.training, job.locations, job.folder, on_epoch, device)
+        outcome = train(
+            job.training,
+            job.locations,
+            job.folder,
+            on_epoch,
+            device,
+            job.resources.loader_workers,
+        )
     except Exception as error:
         failure = name_failure(error)
         if failure in FINAL_FAILURES:
