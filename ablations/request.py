@@ -31,6 +31,11 @@ DEFAULT_CACHE = str(Path(tempfile.gettempdir()) / f"csl-cache-{getpass.getuser()
 _DIGITS = 10  # of the largest seed
 
 
+def cache_folder(option: str) -> Path | None:
+    """What --cache means."""
+    return None if option == "none" else Path(option)
+
+
 @dataclass(frozen=True)
 class Request:
     """What every command about a grid takes: a spec, a setting, and what is changed of them."""
@@ -68,7 +73,7 @@ class Request:
             self.data_root,
             self.splits_root,
             self.weights,
-            None if self.cache == "none" else Path(self.cache),
+            cache_folder(self.cache),
             int(self.cache_gb * 10**9),
         )
 

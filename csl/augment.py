@@ -53,7 +53,7 @@ def weak(
     """Scale, pad right and bottom, crop at random, flip (UniMatch's weak augmentation).
 
     Only the region that the crop shows is scaled; its pixels are those of the scaled whole to
-    within one level.
+    within two levels (Pillow holds the region in float32).
 
     Args:
         image: mode RGB, any size.

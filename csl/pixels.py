@@ -54,7 +54,7 @@ def turn_hue(image: Image.Image, turn: float) -> Image.Image:
 def gaussian_blur(image: Image.Image, radius: float) -> Image.Image:
     """Pillow's GaussianBlur: three extended box blurs, here taken as one.
 
-    It differs by the rounding of two passes from that of six: by up to two levels on photographs.
+    It differs by how sums are rounded: by up to four levels, half a level on average.
     Pillow continues the border after each box, this once.
 
     Args:

@@ -43,7 +43,8 @@ def test_blur_is_pillows(radius: float) -> None:
         )
     )
     assert ours.shape == pillows.shape
-    assert abs(ours - pillows).max() <= 2
+    assert abs(ours - pillows).max() <= 4
+    assert abs(ours - pillows).mean() <= 0.8
     if radius >= 0.5:
         assert abs(ours - np.array(picture()).astype(int)).max() > 2
 
