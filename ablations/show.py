@@ -76,7 +76,8 @@ def show(
     caption = (
         f"{grid.spec.name} {variant} on {grid.setting.name}, split {cell.column}, seed {seed}, "
         f"step 0, crop {cell.training.config.data.crop}. Rows pair a labeled with an unlabeled "
-        "image; black is padding. Yellow: the CutMix box, from the neighboring row's image. "
+        "image; black is padding and what is dropped (the mean color, to a network). "
+        "Yellow: the CutMix box, from the neighboring row's image. "
     )
     if len(rows[0]) == len(titles):
         caption += (

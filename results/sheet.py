@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 _SIDE = 1.9  # inches of one picture
 _LABEL_SHARE = 0.55
 _IGNORE, _IGNORED = 255, (1.0, 1.0, 1.0)
+_BACKGROUND = "background"
 _OUTLINE = "#FFD400"
 _LEGEND_COLUMNS = 7
 
@@ -52,7 +53,7 @@ def draw_sheet(
     tiles = [tile for row in rows for tile in row]
     shown = sorted({int(k) for t in tiles if t.labels is not None for k in np.unique(t.labels)})
     width = _SIDE * len(titles)
-    text = textwrap.wrap(caption, int(width * 13))
+    text = textwrap.wrap(caption, int(width * 17))
     lines = -(-len(shown) // _LEGEND_COLUMNS)
     foot = 0.25 + 0.2 * lines + 0.17 * len(text)
     height = _SIDE * len(rows) + 0.3 + foot
@@ -98,7 +99,9 @@ def class_color(index: int) -> tuple[float, float, float]:
 def _handle(index: int, class_names: Sequence[str]) -> Patch:
     if index == _IGNORE:
         return Patch(facecolor=_IGNORED, edgecolor="0.5", label="ignored")
-    return Patch(facecolor=class_color(index), edgecolor="0.5", label=class_names[index])
+    name = class_names[index]
+    label = f"{name} (not tinted)" if name == _BACKGROUND else name
+    return Patch(facecolor=class_color(index), edgecolor="0.5", label=label)
 
 
 def _draw_tile(axes: Axes, tile: Tile, class_names: Sequence[str]) -> None:
@@ -106,7 +109,7 @@ def _draw_tile(axes: Axes, tile: Tile, class_names: Sequence[str]) -> None:
     if tile.labels is not None:
         colors = np.array([class_color(k) for k in range(_IGNORE)] + [_IGNORED])
         share = np.full(len(colors), _LABEL_SHARE)
-        if class_names[0] == "background":
+        if class_names[0] == _BACKGROUND:
             share[0] = 0.0  # what is no class keeps its own colors
         over = share[tile.labels][..., None]
         pixels = (1 - over) * pixels + over * colors[tile.labels]
