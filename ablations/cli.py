@@ -79,6 +79,10 @@ def run(
     cpus: Annotated[
         int | None, typer.Option(min=1, help="CPUs of the local Ray; default: all.")
     ] = None,
+    loader_workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that prepare batches; default: up to 4 with a GPU."),
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Join the Ray at host:port.")] = None,
     checkpoint_steps: Annotated[
         int, typer.Option(min=1, help="Steps between checkpoints within an epoch.")
@@ -118,6 +122,7 @@ def run(
                 cpus=cpus,
                 address=address,
                 safety=Safety(checkpoint_steps, 60 * hang_minutes),
+                loader_workers=loader_workers,
             )
         except KeyboardInterrupt:
             interrupted = True

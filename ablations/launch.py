@@ -51,6 +51,7 @@ def run_plan(
     cpus: int | None,
     address: str | None,
     safety: Safety,
+    loader_workers: int | None,
 ) -> None:
     """Train what the plan says on Ray; every ended training leaves a record.
 
@@ -60,6 +61,7 @@ def run_plan(
         cpus: CPUs of a local Ray; None means all.
         address: a running Ray's; None starts a local one.
         safety: how each training is guarded.
+        loader_workers: processes per worker that prepare batches; None: up to 4 with a GPU, else 0.
 
     Raises:
         InputError: the cluster cannot be joined, or can never place a training.
@@ -78,7 +80,7 @@ def run_plan(
         # Ray reads its environment when it is first imported, and connect() has set that.
         from cluster.trials import default_resources, run_jobs, slots
 
-        resources = default_resources(cluster, workers, gpus)
+        resources = default_resources(cluster, workers, gpus, loader_workers)
         jobs = [replace(job, resources=resources, safety=safety) for job in jobs]
         labels = [job.launched_as for job in jobs]
         epochs = [job.training.config.schedule.epochs for job in jobs]
@@ -95,6 +97,8 @@ def _jobs(plan: Plan, locations: Locations, store: Path) -> list[Job]:
         data_root=absolute(locations.data_root),
         splits_root=absolute(locations.splits_root),
         weights=absolute(locations.weights),
+        cache=absolute(locations.cache),
+        cache_bytes=locations.cache_bytes,
     )
     return [
         Job(

@@ -1,6 +1,8 @@
 """Takes the command-line options that name a grid; gives the grid, its data and its store."""
 
+import getpass
 import inspect
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,20 @@ StoreOption = Annotated[
     str, typer.Option("--store", envvar="CSL_STORE", help="The folder that keeps every record.")
 ]
 DEFAULT_STORE = "csl-store"
+CacheOption = Annotated[
+    str,
+    typer.Option(
+        envvar="CSL_CACHE",
+        help="Each machine's folder for decoded images; none: decode each time.",
+    ),
+]
+DEFAULT_CACHE = str(Path(tempfile.gettempdir()) / f"csl-cache-{getpass.getuser()}")
 _DIGITS = 10  # of the largest seed
+
+
+def cache_folder(option: str) -> Path | None:
+    """What --cache means."""
+    return None if option == "none" else Path(option)
 
 
 @dataclass(frozen=True)
@@ -48,10 +63,19 @@ class Request:
     splits: Annotated[str | None, typer.Option(help="Only these splits: 1/16,1/2.")] = None
     seeds: Annotated[str | None, typer.Option(help="These seeds instead: 0,1,2.")] = None
 
+    cache: CacheOption = DEFAULT_CACHE
+    cache_gb: Annotated[float, typer.Option(min=0, help="The most that --cache may hold.")] = 8.0
+
     @property
     def locations(self) -> Locations:
         """Where data and weights lie."""
-        return Locations(self.data_root, self.splits_root, self.weights)
+        return Locations(
+            self.data_root,
+            self.splits_root,
+            self.weights,
+            cache_folder(self.cache),
+            int(self.cache_gb * 10**9),
+        )
 
     def open_store(self) -> Store:
         """The store; nothing is touched yet."""

@@ -30,11 +30,15 @@ class Code:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one training occupies: ``workers`` processes of ``cpus`` CPUs and ``gpus`` GPUs each."""
+    """What one training occupies: ``workers`` processes of ``cpus`` CPUs and ``gpus`` GPUs each.
+
+    ``loader_workers`` processes prepare the batches of each; no number depends on them.
+    """
 
     workers: int
     cpus: int
     gpus: float
+    loader_workers: int = 0
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from results.store import Store
 MAX_RETRIES = 10
 """How often a training may be lost to its machines before it counts as failed."""
 
+_LOADER_WORKERS = 4  # per GPU, where there are the CPUs
 _MAY_PASS_ALONE = (Failure.OUT_OF_MEMORY, Failure.WORKER_CRASHED)
 
 Work = Callable[[Job, Report], None]
@@ -42,8 +43,13 @@ class Watcher(Protocol):
     def failed(self, index: int, reason: str) -> None: ...
 
 
-def default_resources(cluster: Cluster, workers: int, gpus: float | None) -> Resources:
+def default_resources(
+    cluster: Cluster, workers: int, gpus: float | None, loader_workers: int | None = None
+) -> Resources:
     """One CPU a worker, and one GPU each where the cluster has any.
+
+    Without a wish, a worker with a GPU has up to four loader workers, its share of the CPUs: one
+    core does not keep a GPU fed. On a CPU they would only take the training's own.
 
     Raises:
         InputError: the cluster can never place this many workers.
@@ -57,7 +63,10 @@ def default_resources(cluster: Cluster, workers: int, gpus: float | None) -> Res
             value=workers,
             remedy="ask for fewer workers, or join a larger cluster with --address",
         )
-    return Resources(workers=workers, cpus=1, gpus=per_worker)
+    if loader_workers is None:
+        share = cluster.cpus * per_worker / cluster.gpus if per_worker else 0
+        loader_workers = min(_LOADER_WORKERS, int(share))
+    return Resources(workers=workers, cpus=1, gpus=per_worker, loader_workers=loader_workers)
 
 
 def run_jobs(jobs: Sequence[Job], cluster: Cluster, watcher: Watcher, work: Work = run_job) -> None:

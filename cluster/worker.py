@@ -82,8 +82,9 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
             job.folder,
             on_epoch,
             device,
-            checkpoint_steps=job.safety.checkpoint_steps,
-            on_progress=alive,
+            job.resources.loader_workers,
+            job.safety.checkpoint_steps,
+            alive,
         )
     except Exception as error:
         failure = name_failure(error)

@@ -5,26 +5,42 @@ probabilities are: two variants that differ in one of them see the same crops an
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.random import Generator
-from PIL import Image, ImageFilter
+from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from csl.config import AugmentationConfig, ColorConfig
 from csl.data.source import IGNORE
+from csl.pixels import gaussian_blur, turn_hue
 
 Box = tuple[int, int, int, int]
 
-_JITTER = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
+_JITTER = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, turn_hue)
 _JITTER_RANGE = (0.5, 1.5)
 _HUE_RANGE = (-0.25, 0.25)
 _BLUR_RADIUS = (0.1, 2.0)
 _CUTMIX_AREA = (0.02, 0.4)  # of the crop
 _CUTMIX_ASPECT = (0.3, 1 / 0.3)  # height / width
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A weakly augmented view.
+
+    Args:
+        image: mode RGB, crop by crop, 0 on padding.
+        mask: mode L, likewise, 255 on padding.
+        valid: bool [crop, crop], False on padding.
+    """
+
+    image: Image.Image
+    mask: Image.Image
+    valid: Tensor
 
 
 def weak(
@@ -33,8 +49,11 @@ def weak(
     config: AugmentationConfig,
     crop: int,
     rng: Generator,
-) -> tuple[Image.Image, Image.Image, Image.Image]:
+) -> Crop:
     """Scale, pad right and bottom, crop at random, flip (UniMatch's weak augmentation).
+
+    Only the region that the crop shows is scaled; its pixels are those of the scaled whole to
+    within two levels (Pillow holds the region in float32).
 
     Args:
         image: mode RGB, any size.
@@ -42,29 +61,38 @@ def weak(
         config: scale of the long side and probability of the flip.
         crop: side of the result in pixels.
         rng: four draws are taken.
-
-    Returns:
-        image, mask and valid, each crop by crop. Padding is 0 in the image, 255 in the mask and
-        0 in valid (mode L, otherwise 255).
     """
     scale, x, y, flip = rng.uniform(size=4)
     low, high = config.scale
     factor = low + (high - low) * scale
-    size = [max(1, round(side * factor)) for side in (image.height, image.width)]
-    left = int(x * (max(size[1] - crop, 0) + 1))
-    top = int(y * (max(size[0] - crop, 0) + 1))
+    width, height = (max(1, round(side * factor)) for side in image.size)
+    left, top = int(x * (max(width - crop, 0) + 1)), int(y * (max(height - crop, 0) + 1))
+    shown = min(crop, width), min(crop, height)
+    across, down = image.width / width, image.height / height
+    region = (
+        left * across,
+        top * down,
+        min((left + shown[0]) * across, image.width),
+        min((top + shown[1]) * down, image.height),
+    )
+    flips = flip < config.flip
 
-    def view(plane: Image.Image, method: InterpolationMode, fill: int) -> Image.Image:
-        plane = F.resize(plane, size, interpolation=method)
-        padding = [0, 0, max(crop - size[1], 0), max(crop - size[0], 0)]
-        plane = F.crop(F.pad(plane, padding, fill=fill), top, left, crop, crop)
-        return F.horizontal_flip(plane) if flip < config.flip else plane
+    def view(plane: Image.Image, method: Image.Resampling, fill: int) -> Image.Image:
+        plane = plane.resize(shown, method, box=region)
+        if shown != (crop, crop):
+            canvas = Image.new(plane.mode, (crop, crop), fill)
+            canvas.paste(plane)
+            plane = canvas
+        return plane.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flips else plane
 
-    mask = Image.new("L", image.size, IGNORE) if mask is None else mask
-    return (
-        view(image, InterpolationMode.BILINEAR, 0),
-        view(mask, InterpolationMode.NEAREST, IGNORE),
-        view(Image.new("L", image.size, 255), InterpolationMode.NEAREST, 0),
+    valid = torch.zeros(crop, crop, dtype=torch.bool)
+    valid[: shown[1], crop - shown[0] if flips else 0 : crop if flips else shown[0]] = True
+    return Crop(
+        view(image, Image.Resampling.BILINEAR, 0),
+        Image.new("L", (crop, crop), IGNORE)
+        if mask is None
+        else view(mask, Image.Resampling.NEAREST, IGNORE),
+        valid,
     )
 
 
@@ -76,11 +104,11 @@ def color(image: Image.Image, config: ColorConfig, rng: Generator) -> Image.Imag
     radius = rng.uniform(*_BLUR_RADIUS)
     if jitter < config.jitter:
         for which in order:
-            image = (*_JITTER, F.adjust_hue)[which](image, factors[which])
+            image = _JITTER[which](image, factors[which])
     if grayscale < config.grayscale:
         image = F.rgb_to_grayscale(image, num_output_channels=3)
     if blur < config.blur:
-        image = image.filter(ImageFilter.GaussianBlur(radius))
+        image = gaussian_blur(image, radius)
     return image
 
 
@@ -108,14 +136,15 @@ def box_mask(box: Box, crop: int) -> Tensor:
 
 
 def normalize(
-    image: Image.Image, mean: tuple[float, float, float], std: tuple[float, float, float]
+    images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> Tensor:
-    """float32 [3, h, w]: the image's values in [0, 1], minus mean, over std."""
-    pixels = F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True)
+    """float32 of uint8 [..., 3, h, w], on its device: values in [0, 1], minus mean, over std."""
+    pixels = F.to_dtype(images, torch.float32, scale=True)
     normalized: Tensor = F.normalize(pixels, list(mean), list(std), inplace=True)
     return normalized
 
 
-def to_indices(mask: Image.Image) -> Tensor:
-    """uint8 [h, w] with a mask's values."""
-    return torch.from_numpy(np.array(mask))
+def to_pixels(image: Image.Image) -> Tensor:
+    """uint8 [3, h, w] of an image, [h, w] of a mask."""
+    pixels = torch.from_numpy(np.array(image))
+    return pixels.permute(2, 0, 1).contiguous() if pixels.ndim == 3 else pixels

@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import pil_to_tensor
 
-from csl.augment import normalize
+from csl.augment import normalize, to_pixels
 from csl.config import TrainingConfig
 from csl.data.lists import Entry
 from csl.data.source import Source
@@ -71,7 +70,7 @@ def evaluate(
         with torch.autocast(
             device.type, torch.bfloat16, enabled=config.schedule.precision == "bf16"
         ):
-            logits = network(images.to(device))
+            logits = network(normalize(images.to(device), config.data.mean, config.data.std))
         if not torch.isfinite(logits).all():
             raise NotANumberError("the network's logits on a validation image hold NaN or infinity")
         total += confusion_matrix(logits.argmax(1), masks.to(device), classes)
@@ -83,15 +82,15 @@ def evaluate(
 def _batches(
     source: Source, entries: Sequence[Entry], config: TrainingConfig
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Runs of equally large images, at most ``evaluation.batch`` at once."""
+    """Runs of equally large images, not normalized, at most ``evaluation.batch`` at once."""
     images: list[Tensor] = []
     masks: list[Tensor] = []
     for entry in entries:
-        image = normalize(source.image(entry), config.data.mean, config.data.std)
+        image = to_pixels(source.image(entry))
         if images and (len(images) == config.evaluation.batch or images[0].shape != image.shape):
             yield torch.stack(images), torch.stack(masks)
             images, masks = [], []
         images.append(image)
-        masks.append(pil_to_tensor(source.mask(entry))[0])
+        masks.append(to_pixels(source.mask(entry)))
     if images:
         yield torch.stack(images), torch.stack(masks)

@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
-from csl.augment import normalize
+from csl.augment import normalize, to_pixels
 from csl.config import SelectionConfig, TrainingConfig
 from csl.data.lists import Entry, SplitLists
 from csl.data.source import IGNORE, open_source
@@ -114,11 +113,12 @@ def network_predictions(
     def predict(entry: Entry, mask: Image.Image | None) -> tuple[Tensor, Tensor]:
         decoded = source.image(entry)
         mask = mask or Image.new("L", decoded.size, IGNORE)
-        image = normalize(decoded, config.data.mean, config.data.std)
+        pixels = to_pixels(decoded).to(device)
+        image = normalize(pixels, config.data.mean, config.data.std)
         bf16 = config.schedule.precision == "bf16"
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = network(image.unsqueeze(0).to(device))
-        return logits.float(), pil_to_tensor(mask).to(device)
+            logits = network(image.unsqueeze(0))
+        return logits.float(), to_pixels(mask).unsqueeze(0).to(device)
 
     judged = (lists.val if images == "val" else lists.unlabeled)[:limit]
     truth = source.mask if images == "val" else source.unlabeled_truth

@@ -12,8 +12,12 @@ class Locations:
         data_root: the dataset's folder; None for ``shapes``.
         splits_root: the folder of split lists; None means ``splits`` below the dataset.
         weights: the backbone's weights file; None only when training from scratch.
+        cache: the folder that keeps decoded images, on each machine; None for no cache.
+        cache_bytes: how much it may hold.
     """
 
     data_root: Path | None = None
     splits_root: Path | None = None
     weights: Path | None = None
+    cache: Path | None = None
+    cache_bytes: int = 8 * 10**9

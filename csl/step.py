@@ -95,7 +95,7 @@ class CslStep(nn.Module):
         chosen = self.selector(on_weak, batch.valid, step / self.total_steps)
 
         # CutMix: pixels of the partner's strong view, its target, weight and validity.
-        partner = _partners(unlabeled, batch.weak.device)
+        partner = partners(unlabeled, batch.weak.device)
         strong = cutmix(batch.strong, batch.strong[partner], batch.cutmix)
         masked, masked_valid = _mixed(chosen, batch.valid, partner, batch.masked_cutmix)
         views = {"strong": strong}
@@ -232,7 +232,7 @@ def _mixed(
     return mixed, mix(valid)
 
 
-def _partners(count: int, device: torch.device) -> Tensor:
+def partners(count: int, device: torch.device) -> Tensor:
     """CutMix partners: neighbours swap (0-1, 2-3, …), the odd one out takes the first.
 
     Pairs never straddle ranks that hold an even share, so the worker count changes nothing."""

@@ -5,7 +5,7 @@ Runs alone, under torchrun or under Ray Train: it joins torch's process group if
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from csl import checkpoint
-from csl.batches import Batches, StepBatch
+from csl.batches import Batches, LoadedBatch
 from csl.config import TrainingConfig
+from csl.data.cache import open_cached_source
 from csl.data.lists import open_lists
-from csl.data.source import open_source
 from csl.errors import NotANumberError
 from csl.evaluate import class_iou, evaluate, mean_iou
 from csl.identity import Training
@@ -147,7 +147,7 @@ class _Run:
         self.device = device
 
         lists = open_lists(self.config.data, training.split, locations)
-        self.source = open_source(self.config.data, locations)
+        self.source = open_cached_source(self.config.data, locations)
         self.val = lists.val[self.rank :: self.world]  # every image exactly once
         self.batches = Batches(
             self.config, lists, self.source, training.seed, self.rank, self.world
@@ -175,7 +175,7 @@ class _Run:
             step = DistributedDataParallel(step.to(self.device), broadcast_buffers=False)
         self.step = step.to(self.device)
 
-        self.stream: Iterator[StepBatch] | None = None  # from the step it is resumed at
+        self.stream: Iterator[LoadedBatch] | None = None  # from the step it is resumed at
         self.done = 0  # steps
         self.sums = self._no_sums()
         self.curve: list[EpochReport] = []
@@ -194,7 +194,9 @@ class _Run:
         started = time.perf_counter() - self.sums.seconds
         steps = self.batches.steps_per_epoch
         if self.stream is None:
-            self.stream = iter(self.batches.loader(self.done, workers=self.loader_workers))
+            self.stream = self.batches.loader(
+                self.done, workers=self.loader_workers, pin_memory=self.device.type == "cuda"
+            )
         end = (self.epoch + 1) * steps
         while self.done < end:
             self._train_step(self._next_batch())
@@ -215,14 +217,14 @@ class _Run:
         self._save(self.sums, improved=evaluated is not None and evaluated is self.best)
         return report
 
-    def _next_batch(self) -> StepBatch:
+    def _next_batch(self) -> LoadedBatch:
         assert self.stream is not None, "the epoch has begun"
         asked = time.perf_counter()
         batch = next(self.stream)
         self.sums.waited += time.perf_counter() - asked
         return batch
 
-    def _train_step(self, batch: StepBatch) -> None:
+    def _train_step(self, batch: LoadedBatch) -> None:
         rate = self._learning_rate(self.done)
         for group, factor in zip(
             self.optimizer.param_groups,
@@ -230,10 +232,11 @@ class _Run:
             strict=True,
         ):
             group["lr"] = rate * factor
+        prepared = batch.prepare(self.config.data, self.device)
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.config.schedule.precision == "bf16"
         ):
-            terms = self.step(_moved(batch, self.device), self.done)
+            terms = self.step(prepared, self.done)
         self.optimizer.zero_grad(set_to_none=True)
         terms.loss.backward()
         self.optimizer.step()
@@ -370,11 +373,6 @@ class _Run:
 def _epoch_report(state: dict[str, Any]) -> EpochReport:
     counts = state["pseudo_labels"]
     return EpochReport(**state | {"pseudo_labels": PseudoLabelCounts(**counts) if counts else None})
-
-
-def _moved(batch: StepBatch, device: torch.device) -> StepBatch:
-    tensors = (getattr(batch, field.name) for field in fields(batch))
-    return StepBatch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 def _optimizer(network: SegmentationNetwork, config: TrainingConfig) -> torch.optim.SGD:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.random import Generator, default_rng
 from PIL import Image
 
-from csl.augment import box_mask, color, cutmix_box, normalize, weak
+from csl.augment import Crop, box_mask, color, cutmix_box, normalize, to_pixels, weak
 from csl.config import AugmentationConfig, ColorConfig
 
 seeds = st.integers(0, 2**32)
@@ -21,14 +21,48 @@ def picture(side: int = 32) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def arrays(view: Crop) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, mask and valid (255 or 0)."""
+    return np.array(view.image), np.array(view.mask), view.valid.numpy() * np.uint8(255)
+
+
+@settings(deadline=None)
+@given(seeds, sides, sides, st.integers(4, 80), st.floats(0.2, 3.0))
+def test_scaling_the_region_is_scaling_the_whole(
+    seed: int, width: int, height: int, crop: int, scale: float
+) -> None:
+    image = Image.fromarray(default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    mask = image.getchannel(0)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    config = AugmentationConfig(scale=(scale, scale), flip=0.0)
+    view = weak(image, mask, config, crop, default_rng(seed))
+    _, x, y, _ = default_rng(seed).uniform(size=4)
+    left, top = (int(at * (max(s - crop, 0) + 1)) for at, s in zip((x, y), size, strict=True))
+    shown = min(crop, size[0]), min(crop, size[1])
+    part = slice(top, top + shown[1]), slice(left, left + shown[0])
+    whole = np.array(image.resize(size, Image.Resampling.BILINEAR)).astype(int)[part]
+    assert abs(np.array(view.image.crop((0, 0, *shown))).astype(int) - whole).max() <= 2
+    nearest = np.array(mask.resize(size, Image.Resampling.NEAREST))[part]
+    # Between two pixels either is nearest.
+    rows, columns = (
+        abs(where - where.round()) > 1e-4
+        for where in (
+            (np.arange(s)[cut] + 0.5) * (own / s)
+            for own, s, cut in zip((height, width), size[::-1], part, strict=True)
+        )
+    )
+    clear = np.outer(rows, columns)
+    assert (np.array(view.mask.crop((0, 0, *shown)))[clear] == nearest[clear]).all()
+
+
 @settings(deadline=None)
 @given(seeds, sides, sides, st.integers(4, 80))
 def test_padding_is_255_in_the_mask_and_nowhere_else(
     seed: int, width: int, height: int, crop: int
 ) -> None:
     image, mask = Image.new("RGB", (width, height), (9, 9, 9)), Image.new("L", (width, height), 3)
-    views = weak(image, mask, AugmentationConfig(), crop, default_rng(seed))
-    colors, indices, valid = (np.array(view) for view in views)
+    view = weak(image, mask, AugmentationConfig(), crop, default_rng(seed))
+    colors, indices, valid = arrays(view)
     assert colors.shape == (crop, crop, 3)
     assert indices.shape == valid.shape == (crop, crop)
     assert set(np.unique(valid)) <= {0, 255}
@@ -49,8 +83,8 @@ def test_image_and_mask_keep_their_correspondence(seed: int, side: int, flip: fl
     ramp = np.tile(np.arange(side, dtype=np.uint8) * 4, (side, 1))
     image, mask = Image.fromarray(np.stack([ramp, ramp.T, ramp], -1)), Image.fromarray(ramp)
     config = AugmentationConfig(flip=flip)
-    views = weak(image, mask, config, 24, default_rng(seed))
-    colors, indices, valid = (np.array(view).astype(int) for view in views)
+    view = weak(image, mask, config, 24, default_rng(seed))
+    colors, indices, valid = (array.astype(int) for array in arrays(view))
     inside = valid == 255
     assert abs(colors[..., 0] - indices)[inside].max() <= 8  # two columns of the original
     step = np.diff(indices, axis=1)[inside[:, 1:] & inside[:, :-1]]
@@ -62,16 +96,16 @@ def test_crops_reach_every_corner() -> None:
     config = AugmentationConfig(scale=(1.0, 1.0), flip=0.0)
     rng = default_rng(0)
     corners = {
-        int(np.array(weak(picture(8), Image.fromarray(ramp), config, 6, rng)[1])[0, 0])
+        int(np.array(weak(picture(8), Image.fromarray(ramp), config, 6, rng).mask)[0, 0])
         for _ in range(200)
     }
     assert corners == {row * 8 + column for row in range(3) for column in range(3)}
 
 
 def test_without_a_mask_everything_is_ignored() -> None:
-    _, mask, valid = weak(picture(), None, AugmentationConfig(), 32, default_rng(0))
-    assert set(np.unique(np.array(mask))) == {255}
-    assert np.array(valid).any()
+    view = weak(picture(), None, AugmentationConfig(), 32, default_rng(0))
+    assert set(np.unique(np.array(view.mask))) == {255}
+    assert view.valid.any()
 
 
 def test_color_leaves_an_image_alone_when_nothing_is_probable() -> None:
@@ -95,7 +129,7 @@ def test_views_are_functions_of_the_generator(seed: int) -> None:
 
     def views() -> list[bytes]:
         rng = default_rng(seed)
-        planes = weak(picture(), None, AugmentationConfig(), 24, rng)
+        planes = arrays(weak(picture(), None, AugmentationConfig(), 24, rng))
         return [*(p.tobytes() for p in planes), color(picture(), ALWAYS, rng).tobytes()]
 
     assert views() == views()
@@ -141,7 +175,7 @@ def test_no_cutmix_is_an_empty_box(seed: int) -> None:
 
 def test_normalize_inverts() -> None:
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-    tensor = normalize(picture(), mean, std)
+    tensor = normalize(to_pixels(picture()), mean, std)
     assert tensor.dtype == torch.float32
     assert tensor.shape == (3, 32, 32)
     back = (tensor * torch.tensor(std)[:, None, None] + torch.tensor(mean)[:, None, None]) * 255

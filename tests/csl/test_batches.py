@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from csl.batches import Batches, StepBatch
+from csl.batches import Batches, LoadedBatch, StepBatch
 from csl.config import MaskingConfig, ScheduleConfig, ShapesData, TrainingConfig
 from csl.data.lists import Entry, SplitLists, open_lists
 from csl.data.source import Source, open_source
@@ -61,11 +61,17 @@ def build(
     return Batches(training or config(), lists, source, seed, rank, world_size)
 
 
-def tensors(batch: StepBatch) -> dict[str, Tensor]:
+def prepared(batch: LoadedBatch) -> StepBatch:
+    return batch.prepare(DATA, torch.device("cpu"))
+
+
+def tensors(loaded: LoadedBatch) -> dict[str, Tensor]:
+    """As the step has them."""
+    batch = prepared(loaded)
     return {field.name: getattr(batch, field.name) for field in fields(batch)}
 
 
-def same(one: StepBatch, other: StepBatch) -> bool:
+def same(one: LoadedBatch, other: LoadedBatch) -> bool:
     pairs = zip(tensors(one).values(), tensors(other).values(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
 
@@ -106,6 +112,12 @@ def test_a_step_is_a_pure_function(seed: int, step: int) -> None:
     used[5]
     torch.manual_seed(1)
     assert same(fresh[step], used[step])
+
+
+def test_the_loader_carries_bytes() -> None:
+    batch = build(config(MaskingConfig(images="both")))[0]
+    for name, tensor in vars(batch).items():
+        assert tensor.element_size() == 1, name
 
 
 def test_seeds_and_steps_differ() -> None:
@@ -234,7 +246,7 @@ def test_images_that_are_not_masked_have_the_strong_colors() -> None:
     batches = build(config(MaskingConfig.model_validate(masking)))
     drawn = []
     for step in range(12):
-        batch = batches[step]
+        batch = prepared(batches[step])
         weak = batch.weak * batch.valid.unsqueeze(1)
         unchanged = (batch.masked == weak).flatten(1).all(1)
         assert unchanged[batch.apply_mask].all()
@@ -245,7 +257,7 @@ def test_images_that_are_not_masked_have_the_strong_colors() -> None:
 
 def test_padding_is_zero_in_strong_views_and_255_in_truth() -> None:
     for step in range(4):
-        batch = build()[step]
+        batch = prepared(build()[step])
         padding = ~batch.valid
         for view in (batch.strong, batch.masked):
             assert (view[padding.unsqueeze(1).expand_as(view)] == 0).all()
@@ -294,7 +306,7 @@ def test_labeled_views_have_the_masking_color_and_zero_padding() -> None:
     batches = build(masking(color=plain, images="labeled"))
     drawn = []
     for step in range(12):
-        batch = batches[step]
+        batch = prepared(batches[step])
         content = (batch.labeled_mask != 255).unsqueeze(1)  # shapes' only 255 is padding
         padding = batch.labeled_masked.masked_select(~content.expand_as(batch.labeled_masked))
         assert not padding.any()
@@ -322,8 +334,8 @@ def test_the_augmentations_of_table_11(row: str) -> None:
     )
     boxes = gray = unchanged = images = 0
     for step in range(12):
-        batch = batches[step]
-        usual = build(masking(probability=1.0))[step]
+        batch = prepared(batches[step])
+        usual = prepared(build(masking(probability=1.0))[step])
         assert torch.equal(batch.strong, usual.strong)
         assert torch.equal(batch.cutmix, usual.cutmix)
         boxes += int(batch.masked_cutmix.any(2).any(1).sum())

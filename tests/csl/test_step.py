@@ -46,7 +46,8 @@ def config(**sections: dict[str, Any]) -> TrainingConfig:
 
 def batch_of(asked: TrainingConfig, step: int = 0, seed: int = 0) -> StepBatch:
     lists = open_lists(asked.data, "4", Locations())
-    return Batches(asked, lists, open_source(asked.data, Locations()), seed)[step]
+    loaded = Batches(asked, lists, open_source(asked.data, Locations()), seed)[step]
+    return loaded.prepare(asked.data, torch.device("cpu"))
 
 
 def norms(network: nn.Module) -> list[nn.BatchNorm2d]:
