@@ -118,6 +118,14 @@ def _check_batches(each: Planned, workers: int) -> None:
                 value=size,
                 remedy=f"choose --workers among the divisors of {size}",
             )
+    group = config.loss.ohem_group
+    if config.loss.supervised == "ohem" and schedule.labeled_batch // workers % group:
+        raise InputError(
+            f"{workers} workers would tear groups of labeled images apart",
+            key="loss.ohem_group",
+            value=group,
+            remedy=f"choose --workers among the divisors of {schedule.labeled_batch // group}",
+        )
     # BatchNorm needs two values per channel, and global pooling leaves one per image.
     weak = (schedule.labeled_batch + schedule.unlabeled_batch) // workers
     views = schedule.unlabeled_batch * (2 if config.masking.enabled else 1) // workers

@@ -69,7 +69,7 @@ def _footer(grid: Grid, records: list[Record]) -> tuple[str, ...]:
     lines = [
         f"Setting {setting.name}: {setting.about}.",
         f"Profile {options.profile}, epochs: {', '.join(map(str, epochs))}, "
-        f"seeds {', '.join(map(str, grid.seeds))}; mIoU in percent on whole validation images.",
+        f"seeds {', '.join(map(str, grid.seeds))}; mIoU in percent on {_protocols(grid)}.",
         "Splits: " + ", ".join(f"{name} = list {setting.splits[name]}" for name in grid.splits),
     ]
     hashes = sorted({(record.split, record.split_hash) for record in records})
@@ -79,3 +79,19 @@ def _footer(grid: Grid, records: list[Record]) -> tuple[str, ...]:
     if options.assignments:
         lines.append(f"Overrides: {' '.join(options.assignments)}.")
     return tuple(lines)
+
+
+def _protocols(grid: Grid) -> str:
+    """What is scored, in words; two if a variant changes it."""
+    names = []
+    for config in dict.fromkeys(cell.training.config for cell in grid.cells):
+        window, stride = config.evaluation_window
+        name = {
+            "whole": "whole validation images",
+            "sliding_window": f"validation images in windows of {window}, {stride} apart",
+            "center_crop": f"{config.data.crop}x{config.data.crop} centers of validation images",
+        }[config.evaluation.mode]
+        if config.evaluation_multiple > 1:
+            name += f" resized to multiples of {config.evaluation_multiple}"
+        names.append(name)
+    return " or ".join(dict.fromkeys(names))

@@ -9,8 +9,13 @@ from numpy.random import SeedSequence
 from torch import Tensor, distributed, nn
 
 from csl.batches import StepBatch
-from csl.config import TrainingConfig
-from csl.losses import IGNORE, soft_cross_entropy_sum, weighted_cross_entropy_sum
+from csl.config import LossConfig, TrainingConfig
+from csl.losses import (
+    IGNORE,
+    hardest_pixels_cross_entropy,
+    soft_cross_entropy_sum,
+    weighted_cross_entropy_sum,
+)
 from csl.masking import cutmix, draw_patches, droppable, perturb
 from csl.models import DeepLabV3Plus
 from csl.selection import Selection, build_selector
@@ -75,7 +80,8 @@ class CslStep(nn.Module):
         labeled_valid = batch.labeled_mask != IGNORE
         if not self.config.schedule.unlabeled_batch:
             logits = self.network(batch.labeled_image)
-            return self._terms({"labeled": _supervised(logits, batch.labeled_mask)}, None, batch)
+            supervised = _supervised(logits, batch.labeled_mask, self.config.loss)
+            return self._terms({"labeled": supervised}, None, batch)
 
         generator = _step_generator(self.seed, step)
         keep = self._channel_masks(batch.weak.shape[0], generator, batch.weak.device)
@@ -97,7 +103,7 @@ class CslStep(nn.Module):
         seen = dict(zip(views, on_views, strict=True))
 
         terms = {
-            "labeled": _supervised(on_labeled, batch.labeled_mask),
+            "labeled": _supervised(on_labeled, batch.labeled_mask, self.config.loss),
             "strong": self._pseudo_labeled(
                 seen["strong"], *_mixed(chosen, batch.valid, partner, batch.cutmix)
             ),
@@ -108,7 +114,7 @@ class CslStep(nn.Module):
                 masked = replace(masked, weight=torch.ones_like(masked.weight), loss_scale=None)
             terms["masked"] = self._pseudo_labeled(seen["masked"], masked, masked_valid)
         if "labeled_masked" in seen:
-            terms["labeled_masked"] = _supervised(seen["labeled_masked"], batch.labeled_mask)
+            terms["labeled_masked"] = _cross_entropy(seen["labeled_masked"], batch.labeled_mask)
         return self._terms(terms, chosen, batch)
 
     def _masked_views(
@@ -201,8 +207,22 @@ class CslStep(nn.Module):
         return patches[self.rank * own : (self.rank + 1) * own]
 
 
-def _supervised(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss sum of labeled images and their number of pixels with a class."""
+def _supervised(logits: Tensor, mask: Tensor, loss: LossConfig) -> tuple[Tensor, Tensor]:
+    """Loss sum of labeled images, and what to divide it by."""
+    if loss.supervised == "ce":
+        return _cross_entropy(logits, mask)
+    return hardest_pixels_cross_entropy(
+        logits,
+        mask,
+        mask != IGNORE,
+        threshold=loss.ohem_threshold,
+        min_kept=loss.ohem_min_kept,
+        group=loss.ohem_group,
+    )
+
+
+def _cross_entropy(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy sum of labeled images and their number of pixels with a class."""
     valid = mask != IGNORE
     return weighted_cross_entropy_sum(logits, mask, None, valid), valid.sum()
 

@@ -303,14 +303,14 @@ def _moved(batch: StepBatch, device: torch.device) -> StepBatch:
     return StepBatch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
-def _optimizer(network: DeepLabV3Plus, config: TrainingConfig) -> torch.optim.SGD:
+def _optimizer(network: DeepLabV3Plus, config: TrainingConfig) -> torch.optim.Optimizer:
     schedule = config.schedule
+    groups = [
+        {"params": list(network.backbone.parameters())},
+        {"params": network.head_parameters()},
+    ]
+    if schedule.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=schedule.lr, weight_decay=schedule.weight_decay)
     return torch.optim.SGD(
-        [
-            {"params": list(network.backbone.parameters())},
-            {"params": network.head_parameters()},
-        ],
-        lr=schedule.lr,
-        momentum=schedule.momentum,
-        weight_decay=schedule.weight_decay,
+        groups, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
     )
