@@ -29,12 +29,12 @@ def check_inputs(plan: Plan, locations: Locations, workers: int, address: str | 
 
     from csl.data.lists import open_lists
     from csl.data.source import check_masks
-    from csl.models import check_weights
+    from csl.models import require_weights
 
     for data, split in {(each.training.config.data, each.training.split) for each in plan.to_run}:
         check_masks(open_lists(data, split, locations), data, locations)
     for network in {each.training.config.network for each in plan.to_run}:
-        check_weights(network, locations.weights)
+        require_weights(network, locations.weights)
     plan.store.check_writable()
 
 

@@ -17,7 +17,7 @@ from csl.losses import (
     weighted_cross_entropy_sum,
 )
 from csl.masking import cutmix, draw_patches, droppable, perturb
-from csl.models import DeepLabV3Plus
+from csl.models import SegmentationNetwork
 from csl.selection import Selection, build_selector
 
 
@@ -51,7 +51,7 @@ class CslStep(nn.Module):
 
     def __init__(
         self,
-        network: DeepLabV3Plus,
+        network: SegmentationNetwork,
         config: TrainingConfig,
         seed: int,
         rank: int,
@@ -77,6 +77,10 @@ class CslStep(nn.Module):
         Raises:
             NotANumberError: the network's logits are NaN or infinite.
         """
+        with _draws_of(self.seed, step, self.rank, batch.labeled_image.device):
+            return self._terms_of(batch, step)
+
+    def _terms_of(self, batch: StepBatch, step: int) -> StepTerms:
         labeled_valid = batch.labeled_mask != IGNORE
         if not self.config.schedule.unlabeled_batch:
             logits = self.network(batch.labeled_image)
@@ -191,15 +195,15 @@ class CslStep(nn.Module):
 
     def _channel_masks(
         self, own: int, generator: torch.Generator, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Channel dropout for this rank's weak images, drawn for the whole global batch (D.1)."""
         keep = 1 - self.config.loss.feature_dropout
-        low, high = (
+        block = slice(self.rank * own, (self.rank + 1) * own)
+        drawn = [
             torch.bernoulli(torch.full((own * self.world, c, 1, 1), keep), generator=generator)
             for c in self.network.channels
-        )
-        block = slice(self.rank * own, (self.rank + 1) * own)
-        return (low[block] / keep).to(device), (high[block] / keep).to(device)
+        ]
+        return tuple((mask[block] / keep).to(device) for mask in drawn)
 
     def _patches(self, own: int, size: int, generator: torch.Generator) -> Tensor:
         """Mask patches for this rank's images, drawn for the whole global batch."""
@@ -256,6 +260,15 @@ def _step_generator(seed: int, step: int) -> torch.Generator:
     """A generator for one step's draws. Hashed: torch's CPU generator takes 32 bits of a seed."""
     (hashed,) = SeedSequence(seed, spawn_key=(step,)).generate_state(1)
     return torch.Generator().manual_seed(int(hashed))
+
+
+@contextmanager
+def _draws_of(seed: int, step: int, rank: int, device: torch.device) -> Iterator[None]:
+    """Dropout inside a network draws from torch's generator: for this step and rank alone."""
+    (hashed,) = SeedSequence(seed, spawn_key=(step, rank)).generate_state(1)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(hashed))
+        yield
 
 
 @contextmanager

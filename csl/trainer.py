@@ -24,7 +24,7 @@ from csl.evaluate import class_iou, evaluate, mean_iou
 from csl.identity import Training
 from csl.locations import Locations
 from csl.losses import poly_learning_rate
-from csl.models import DeepLabV3Plus, build_network
+from csl.models import SegmentationNetwork, build_network
 from csl.step import CslStep
 
 RESUME, BEST = "resume.pt", "best.pt"
@@ -133,7 +133,7 @@ class _Run:
         )
 
         torch.manual_seed(training.seed)
-        self.network: DeepLabV3Plus = build_network(
+        self.network: SegmentationNetwork = build_network(
             self.config.network, self.config.data.classes, locations.weights
         ).to(memory_format=torch.channels_last)
         self.optimizer = _optimizer(self.network, self.config)
@@ -303,7 +303,7 @@ def _moved(batch: StepBatch, device: torch.device) -> StepBatch:
     return StepBatch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
-def _optimizer(network: DeepLabV3Plus, config: TrainingConfig) -> torch.optim.Optimizer:
+def _optimizer(network: SegmentationNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
     schedule = config.schedule
     groups = [
         {"params": list(network.backbone.parameters())},

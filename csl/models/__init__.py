@@ -1,6 +1,13 @@
 """Takes a network's configuration; gives the segmentation network."""
 
-from csl.models.build import build_network, check_weights
-from csl.models.deeplab import DeepLabV3Plus
+from csl.models.base import SegmentationNetwork
+from csl.models.build import build_network, check_weights, require_weights
+from csl.models.weights import WeightsReport
 
-__all__ = ["DeepLabV3Plus", "build_network", "check_weights"]
+__all__ = [
+    "SegmentationNetwork",
+    "WeightsReport",
+    "build_network",
+    "check_weights",
+    "require_weights",
+]

@@ -1,8 +1,17 @@
-"""Takes a feature backbone and widths; gives DeepLabV3+ with feature perturbation."""
+"""Takes a network's configuration and a class count; gives DeepLabV3+ on a timm backbone."""
 
+from typing import Any
+
+import timm
 import torch
+from timm.models.xception_aligned import XceptionAligned
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+
+from csl.config import DeepLabConfig
+from csl.models.base import SegmentationNetwork
+
+_LEVELS = (1, 4)  # timm's indices: strides 4 and 32 before dilation
 
 
 def _conv_norm_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
@@ -41,57 +50,72 @@ class AtrousPyramid(nn.Module):
         return projected
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(SegmentationNetwork):
     """DeepLabV3+ as UniMatch and CSL build it: plain convolutions, no dropout in ASPP.
 
     Args:
-        backbone: gives [low-level features, high-level features] for an image batch.
-        channels: their channel counts.
+        config: the network; its backbone is timm's.
         classes: K.
-        width: channels of ASPP and decoder (256 in the papers).
-        low_level_width: channels the low-level features are reduced to (48 in the papers).
-        atrous_rates: dilations of ASPP's three 3×3 branches.
     """
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        channels: tuple[int, int],
-        classes: int,
-        width: int,
-        low_level_width: int,
-        atrous_rates: tuple[int, int, int],
-    ) -> None:
-        super().__init__()
-        self.channels = channels
-        low, high = channels
-        self.backbone = backbone
-        self.pyramid = AtrousPyramid(high, width, atrous_rates)
-        self.reduce = _conv_norm_relu(low, low_level_width, 1)
+    def __init__(self, config: DeepLabConfig, classes: int) -> None:
+        backbone, (low, high) = _backbone(config)
+        super().__init__(backbone, (low, high))
+        width, reduced = config.width, config.low_level_width
+        self.pyramid = AtrousPyramid(high, width, config.atrous_rates)
+        self.reduce = _conv_norm_relu(low, reduced, 1)
         self.fuse = nn.Sequential(
-            _conv_norm_relu(low_level_width + width, width, 3), _conv_norm_relu(width, width, 3)
+            _conv_norm_relu(reduced + width, width, 3), _conv_norm_relu(width, width, 3)
         )
         self.classifier = nn.Conv2d(width, classes, 1)
 
-    def forward(self, images: Tensor, keep: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Logits [B, K, H, W] of normalised images [B, 3, H, W].
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Low-level features at stride 4 and high-level ones at the output stride."""
+        backbone: Any = self.backbone
+        if isinstance(backbone, XceptionAligned):
+            taken: Any = backbone.forward_intermediates(
+                images, indices=list(_LEVELS), intermediates_only=True
+            )
+        else:
+            taken = backbone(images)
+        low, high = taken
+        return [low, high]
 
-        Args:
-            images: the batch.
-            keep: scaled channel masks for the low- and high-level features of the *last* images,
-                [P, C, 1, 1] each. Given, those P images are decoded a second time with channels
-                dropped (feature perturbation, D.1) and their logits follow: [B + P, K, H, W].
-        """
-        low, high = self.backbone(images)
-        if keep is not None:
-            perturbed = keep[0].shape[0]
-            low = torch.cat([low, low[-perturbed:] * keep[0]])
-            high = torch.cat([high, high[-perturbed:] * keep[1]])
+    def decode(self, features: list[Tensor], size: torch.Size) -> Tensor:
+        low, high = features
         high = _resize(self.pyramid(high), low.shape[2:])
         logits: Tensor = self.classifier(self.fuse(torch.cat([self.reduce(low), high], 1)))
-        return _resize(logits, images.shape[2:])
+        return _resize(logits, size)
 
-    def head_parameters(self) -> list[nn.Parameter]:
-        """Everything but the backbone: the group with the multiplied learning rate."""
-        backbone = {id(parameter) for parameter in self.backbone.parameters()}
-        return [p for p in self.parameters() if id(p) not in backbone]
+    def blocks(self) -> list[nn.Module]:
+        names = ("layer1", "layer2", "layer3", "layer4", "blocks")  # a ResNet's, or all others'
+        return [
+            block
+            for name, stage in self.backbone.named_children()
+            if name in names
+            for block in _flat(stage)
+        ]
+
+
+def _backbone(config: DeepLabConfig) -> tuple[nn.Module, tuple[int, int]]:
+    """A timm backbone of the output stride without its classifier, and its levels' channels."""
+    if config.backbone == "xception65":
+        # timm's feature form of it renames the tensors and collects features by hooks.
+        whole: Any = timm.create_model(config.backbone, output_stride=config.output_stride)
+        whole.prune_intermediate_layers(_LEVELS)
+        low, high = (whole.feature_info[level]["num_chs"] for level in _LEVELS)
+        return whole, (low, high)
+    features: Any = timm.create_model(
+        config.backbone,
+        features_only=True,
+        out_indices=_LEVELS,
+        output_stride=config.output_stride,
+    )
+    low, high = features.feature_info.channels()
+    return features, (low, high)
+
+
+def _flat(stage: nn.Module) -> list[nn.Module]:
+    if not isinstance(stage, nn.Sequential):
+        return [stage]
+    return [block for part in stage for block in _flat(part)]
