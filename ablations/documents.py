@@ -10,6 +10,7 @@ from typing import IO, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -139,7 +140,7 @@ def explain(error: ValidationError, file: object) -> InputError:
     """The first fault of a validation, in the user's words."""
     fault = error.errors(include_url=False)[0]
     # A discriminated union puts its tag into the path; it is no key of the document.
-    tags = ("shapes", "voc", "deeplabv3plus", "segformer", "dpt")
+    tags = ("shapes", *LAYOUTS, "deeplabv3plus", "segformer", "dpt")
     key = ".".join(str(part) for part in fault["loc"] if part not in tags)
     if fault["type"] == UNKNOWN_KEY:
         return InputError("unknown key", file=file, key=key, remedy="remove it, or mend its name")

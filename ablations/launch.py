@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ablations.plan import Plan, Planned
 from cluster.jobs import Job, Resources, command_line, read_code
+from csl.config import DataConfig
 from csl.errors import InputError
 from csl.locations import Locations
 
@@ -31,8 +32,11 @@ def check_inputs(plan: Plan, locations: Locations, workers: int, address: str | 
     from csl.data.source import check_masks
     from csl.models import require_weights
 
-    for data, split in {(each.training.config.data, each.training.split) for each in plan.to_run}:
-        check_masks(open_lists(data, split, locations), data, locations)
+    splits: dict[DataConfig, set[str]] = {}
+    for each in plan.to_run:
+        splits.setdefault(each.training.config.data, set()).add(each.training.split)
+    for data, names in splits.items():
+        check_masks([open_lists(data, name, locations) for name in names], data, locations)
     for network in {each.training.config.network for each in plan.to_run}:
         require_weights(network, locations.weights)
     plan.store.check_writable()

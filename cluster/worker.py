@@ -141,7 +141,7 @@ def _record(job: Job, started_at: datetime, **result: object) -> Record:
         data_fingerprint=job.identity.data_fingerprint,
         weights_hash=job.identity.weights_hash,
         scored_classes=config.scored_classes,
-        class_names=class_names(config.data),
+        class_names=class_names(config.data, job.locations),
         attempt=uuid.uuid4().hex,
         provenance=provenance(job, device, started_at),
         **result,  # type: ignore[arg-type]

@@ -11,6 +11,8 @@ from typing import Any
 
 from csl.config import TrainingConfig
 from csl.data.entries import digest
+from csl.data.files import split_files
+from csl.data.layouts import LAYOUTS
 from csl.data.lists import open_lists
 from csl.errors import InputError
 from csl.locations import Locations
@@ -66,9 +68,20 @@ def identify(training: Training, locations: Locations) -> Identity:
     """Name a training by configuration, split lists' content, data and weights.
 
     Raises:
-        InputError: the lists, the dataset or the weights file are missing or malformed.
+        InputError: the lists, the dataset or the weights file are missing or malformed, or no
+            image is unlabeled and the schedule asks for some.
     """
     lists = open_lists(training.config.data, training.split, locations)
+    if training.config.schedule.unlabeled_batch and not lists.unlabeled:
+        data = training.config.data
+        raise InputError(
+            "the list is empty: no image is unlabeled",
+            file=split_files(LAYOUTS[data.dataset], training.split, locations)["unlabeled"],
+            key="schedule.unlabeled_batch",
+            value=training.config.schedule.unlabeled_batch,
+            remedy="name unlabeled images there (the labeled ones again, for the ceiling with "
+            "all labels), or set schedule.unlabeled_batch to 0",
+        )
     weights = hash_weights(locations.weights) if training.config.network.pretrained else ""
     # The split's name is not identity: two names for the same lists are one training.
     content = [

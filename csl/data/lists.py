@@ -3,9 +3,10 @@
 Importable without torch and numpy: planning hashes the lists and fingerprints the files.
 """
 
-from csl.config import ShapesData, VocData
+from csl.config import DataConfig, ShapesData
 from csl.data.entries import Entry, SplitLists, digest, hash_lists
-from csl.data.voc import open_voc_lists
+from csl.data.files import open_file_lists
+from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
 from csl.locations import Locations
 
@@ -15,7 +16,7 @@ SHAPES_VERSION = 1
 _ORDER = ("labeled order", 0)  # with scenes_seed 0, every class is in 3 of the first 8 images
 
 
-def open_lists(data: ShapesData | VocData, split: str, locations: Locations) -> SplitLists:
+def open_lists(data: DataConfig, split: str, locations: Locations) -> SplitLists:
     """The lists of one split, every file they name known to exist.
 
     Args:
@@ -26,11 +27,9 @@ def open_lists(data: ShapesData | VocData, split: str, locations: Locations) -> 
     Raises:
         InputError: the dataset, the split or a file is missing, or a list is malformed.
     """
-    match data:
-        case ShapesData():
-            return _shapes_lists(data, split)
-        case VocData():
-            return open_voc_lists(split, locations)
+    if isinstance(data, ShapesData):
+        return _shapes_lists(data, split)
+    return open_file_lists(LAYOUTS[data.dataset], split, locations)
 
 
 def _shapes_lists(data: ShapesData, split: str) -> SplitLists:
