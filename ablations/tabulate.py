@@ -6,9 +6,12 @@ from ablations.expand import Grid
 from csl.errors import InputError
 from csl.identity import Training, identify
 from csl.locations import Locations
+from results import published
 from results.schema import Record
 from results.store import Store
 from results.table import CellRun, Rule, Table, TableLayout, build
+
+_HARMLESS = "network.gradient_checkpointing="  # changes no number
 
 
 def tabulate(grid: Grid, locations: Locations, store: Store, rule: Rule) -> Table:
@@ -26,7 +29,7 @@ def tabulate(grid: Grid, locations: Locations, store: Store, rule: Rule) -> Tabl
     for cell in grid.cells:
         key = keys[cell.training]
         cells.setdefault((cell.row, cell.column), []).append(CellRun(cell.training.seed, key))
-    spec, setting = grid.spec, grid.setting
+    spec = grid.spec
     layout = TableLayout(
         name=spec.name,
         title=spec.title,
@@ -37,7 +40,25 @@ def tabulate(grid: Grid, locations: Locations, store: Store, rule: Rule) -> Tabl
         ledger=spec.published,
         footer=_footer(grid, [records[key] for key in keys.values() if key in records]),
     )
-    return build(layout, records, rule=rule, same_setting_as_paper=setting.is_papers)
+    return build(layout, records, rule=rule, same_setting_as_paper=_is_as_published(grid))
+
+
+def _is_as_published(grid: Grid) -> bool:
+    """Whether this is the setting that the ledger's numbers are from, and nothing was changed.
+
+    A setting can be the paper's without being this table's: Cityscapes has splits of the same
+    names as VOC.
+    """
+    spec, setting = grid.spec, grid.setting
+    if spec.published is None or not setting.is_papers:
+        return False
+    protocol = published.load(spec.published).protocol
+    changed = [each for each in grid.options.assignments if not each.startswith(_HARMLESS)]
+    return (
+        not changed
+        and {cell.training.config.data.crop for cell in grid.cells} == {protocol.crop}
+        and all(protocol.splits.get(name) == setting.splits[name] for name in grid.splits)
+    )
 
 
 def _keys(grid: Grid, locations: Locations, records: Mapping[str, Record]) -> dict[Training, str]:
