@@ -15,8 +15,10 @@ import typer
 from rich.console import Console
 
 from ablations import views
+from ablations.expand import resolve_setting
 from ablations.plan import make_plan
 from ablations.request import DEFAULT_STORE, Request, StoreOption, with_request
+from ablations.spec import load_setting
 from csl.errors import InputError
 from csl.locations import Locations
 from results.store import Store, StoreError
@@ -232,6 +234,38 @@ def select(
     if not as_json:
         for path in written:
             print(path)
+
+
+@app.command(epilog="Example: csl weights --setting voc-animals --download lite0.safetensors")
+def weights(
+    setting: Annotated[str, typer.Option(help="A packaged setting or a .yaml file.")],
+    file: Annotated[
+        Path | None,
+        typer.Option("--weights", envvar="CSL_WEIGHTS", help="A .pth or .safetensors to examine."),
+    ] = None,
+    download: Annotated[
+        Path | None, typer.Option(help="Fetch the published weights into this .safetensors.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Override key=value; may be repeated.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether a weights file fits a setting's backbone (exit 2 if not), or fetch one."""
+    from ablations import weights as files
+
+    network = resolve_setting(load_setting(setting), tuple(assignments or ())).network
+    if download is not None:
+        files.download(network, download)
+        file = download
+    if file is None:
+        raise InputError(
+            "no weights file was given", key="--weights", remedy="give one, or --download FILE"
+        )
+    report = files.examine(network, file)
+    _print(report, as_json, lambda console: files.print_report(console, report))
+    if not report["fits"]:
+        raise typer.Exit(2)
 
 
 @app.command(epilog="Example: csl doctor --store /shared/csl-store --address 10.0.0.1:6379")

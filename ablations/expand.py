@@ -118,6 +118,20 @@ def expand(
     return Grid(what, where, options, splits, seeds, cells)
 
 
+def resolve_setting(
+    setting: tuple[Setting, str], assignments: tuple[str, ...] = ()
+) -> TrainingConfig:
+    """A setting's own configuration, with ``key=value`` overrides; no spec, official profile.
+
+    Raises:
+        InputError: an unknown key, or a value that does not fit.
+    """
+    where, file = setting
+    official = _Layer("profile official", PROFILES["official"])
+    command_line = _Layer(_COMMAND_LINE, dict(map(_parse, assignments)))
+    return _resolve([official, _Layer(file, where.set), command_line])
+
+
 def _parse(assignment: str) -> tuple[str, Any]:
     key, equals, text = assignment.partition("=")
     if not equals or not key:

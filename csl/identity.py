@@ -111,8 +111,8 @@ def hash_weights(path: Path | None) -> str:
         raise InputError(
             "this setting starts from pretrained weights and no file was given",
             key="--weights",
-            remedy="give the backbone's weights file, or ask for a random start with "
-            "--set network.pretrained=false",
+            remedy="give the backbone's weights file (csl weights fetches it), or ask for a random "
+            "start with --set network.pretrained=false",
         )
     try:
         stat = path.stat()

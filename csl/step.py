@@ -101,7 +101,7 @@ class CslStep(nn.Module):
         masked, masked_valid = _mixed(chosen, batch.valid, partner, batch.masked_cutmix)
         views = {"strong": strong}
         views |= self._masked_views(batch, masked.reliable, partner, generator)
-        with _running_statistics_left_alone(self.network):
+        with running_statistics_left_alone(self.network):
             sizes = [len(view) for view in views.values()]
             on_views = self.network(torch.cat(list(views.values()))).split(sizes)
         seen = dict(zip(views, on_views, strict=True))
@@ -272,7 +272,7 @@ def _draws_of(seed: int, step: int, rank: int, device: torch.device) -> Iterator
 
 
 @contextmanager
-def _running_statistics_left_alone(network: nn.Module) -> Iterator[None]:
+def running_statistics_left_alone(network: nn.Module) -> Iterator[None]:
     """Batch statistics normalise, but running ones stay: only labeled + weak update those."""
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)]
     momenta = [norm.momentum for norm in norms]

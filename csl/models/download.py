@@ -5,6 +5,7 @@ from pathlib import Path
 
 import safetensors.torch
 import timm
+from huggingface_hub.utils import logging
 from torch import Tensor
 
 from csl.config import NetworkConfig, SegFormerConfig
@@ -12,15 +13,12 @@ from csl.errors import InputError
 from csl.models.weights import SOURCES
 
 
-def download_weights(config: NetworkConfig, path: Path) -> str:
+def download_weights(config: NetworkConfig, path: Path) -> None:
     """Fetch by timm's or transformers' own loader and save whole or not at all.
 
     Args:
         config: the network.
         path: a .safetensors file to write, usable as ``--weights``.
-
-    Returns:
-        The repository of huggingface.co that it came from.
 
     Raises:
         InputError: it cannot be fetched, or not be written there.
@@ -33,6 +31,7 @@ def download_weights(config: NetworkConfig, path: Path) -> str:
             remedy="give a name that ends in .safetensors",
         )
     source = SOURCES[config.backbone]
+    logging.set_verbosity_error()  # it warns of each of a dozen attempts without a network
     try:
         state = _fetch(config, source)
     except Exception as error:  # the loaders raise a dozen kinds for a network that is not there
@@ -53,7 +52,6 @@ def download_weights(config: NetworkConfig, path: Path) -> str:
             key="--download",
             remedy="give a path in an existing folder with enough space",
         ) from error
-    return source
 
 
 def _fetch(config: NetworkConfig, source: str) -> dict[str, Tensor]:

@@ -43,12 +43,15 @@ def _contexts(
 
 @contextmanager
 def _untracked(block: nn.Module) -> Iterator[None]:
-    """Batch statistics normalise; running ones and their count are not touched."""
-    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+    """Batch statistics normalise; running ones and their count are updated on copies."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    buffers = [(norm, dict(norm.named_buffers())) for norm in norms]
+    for norm, own in buffers:
+        for name, buffer in own.items():
+            setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, own in buffers:
+            for name, buffer in own.items():
+                setattr(norm, name, buffer)

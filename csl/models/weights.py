@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import safetensors.torch
@@ -114,9 +115,10 @@ def _of_a_head(key: str, config: NetworkConfig) -> bool:
     return key == "mask_token"  # of DINOv2's pretraining; timm drops it
 
 
-def _classifier_keys(backbone: str) -> set[str]:
+@lru_cache
+def _classifier_keys(backbone: str) -> frozenset[str]:
     with torch.device("meta"):
-        return set(timm.create_model(backbone).state_dict())
+        return frozenset(timm.create_model(backbone).state_dict())
 
 
 def _renamed(given: dict[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:

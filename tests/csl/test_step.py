@@ -17,7 +17,7 @@ from csl.data.lists import open_lists
 from csl.data.source import open_source
 from csl.errors import NotANumberError
 from csl.locations import Locations
-from csl.models import DeepLabV3Plus, build_network
+from csl.models import SegmentationNetwork, build_network
 from csl.selection import SELECTORS, build_selector, select
 from csl.step import CslStep, StepTerms
 
@@ -54,7 +54,7 @@ def norms(network: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 @pytest.fixture(scope="module")
-def built() -> DeepLabV3Plus:
+def built() -> SegmentationNetwork:
     torch.manual_seed(0)
     network = build_network(config().network, config().data.classes, None)
     for norm in norms(network):  # timm starts some at 0, which lets no gradient through
@@ -63,7 +63,7 @@ def built() -> DeepLabV3Plus:
 
 
 @pytest.fixture
-def network(built: DeepLabV3Plus) -> DeepLabV3Plus:
+def network(built: SegmentationNetwork) -> SegmentationNetwork:
     return copy.deepcopy(built).train()
 
 
@@ -83,7 +83,7 @@ class Calls(list[tuple[tuple[Any, ...], Tensor]]):
 
 
 @contextmanager
-def watched(network: DeepLabV3Plus) -> Iterator[Calls]:
+def watched(network: SegmentationNetwork) -> Iterator[Calls]:
     calls = Calls()
     hook = network.register_forward_hook(lambda _, given, result: calls.append((given, result)))
     yield calls
@@ -91,7 +91,7 @@ def watched(network: DeepLabV3Plus) -> Iterator[Calls]:
 
 
 def take(
-    network: DeepLabV3Plus,
+    network: SegmentationNetwork,
     asked: TrainingConfig,
     batch: StepBatch | None = None,
     step: int = 0,
@@ -138,7 +138,7 @@ def mean_loss(logits: Tensor, target: Tensor, weight: Tensor, valid: Tensor) -> 
     ],
 )
 def test_the_loss_is_the_weighted_sum_of_its_terms(
-    network: DeepLabV3Plus, sections: dict[str, Any], unlabeled: int
+    network: SegmentationNetwork, sections: dict[str, Any], unlabeled: int
 ) -> None:
     asked = config(**{"schedule": {**PLAIN["schedule"], "unlabeled_batch": unlabeled}} | sections)
     batch = batch_of(asked)
@@ -192,7 +192,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-5 * scale)
 
 
-def test_without_weights_only_the_supervised_part_is_left(network: DeepLabV3Plus) -> None:
+def test_without_weights_only_the_supervised_part_is_left(network: SegmentationNetwork) -> None:
     nothing = {"strong": 0.0, "masked": 0.0, "feature": 0.0, "divisor": 2.0}
     terms, _ = take(network, config(loss=nothing))
     total, labeled, *others = terms.losses.tolist()
@@ -200,7 +200,7 @@ def test_without_weights_only_the_supervised_part_is_left(network: DeepLabV3Plus
     assert all(other > 0 for other in others)  # still recorded
 
 
-def test_the_supervised_baseline_is_the_labeled_loss(network: DeepLabV3Plus) -> None:
+def test_the_supervised_baseline_is_the_labeled_loss(network: SegmentationNetwork) -> None:
     asked = config(schedule={"unlabeled_batch": 0})
     batch = batch_of(asked)
     terms, calls = take(network, asked, batch)
@@ -215,7 +215,7 @@ def test_the_supervised_baseline_is_the_labeled_loss(network: DeepLabV3Plus) -> 
 
 
 @pytest.mark.parametrize("selector", ["csl", "threshold"])
-def test_every_parameter_gets_a_gradient(network: DeepLabV3Plus, selector: str) -> None:
+def test_every_parameter_gets_a_gradient(network: SegmentationNetwork, selector: str) -> None:
     terms, _ = take(network, config(selection={"selector": selector}))
     terms.loss.backward()
     for name, parameter in network.named_parameters():
@@ -225,7 +225,7 @@ def test_every_parameter_gets_a_gradient(network: DeepLabV3Plus, selector: str) 
 
 
 def test_only_labeled_and_weak_images_move_the_running_statistics(
-    network: DeepLabV3Plus, built: DeepLabV3Plus
+    network: SegmentationNetwork, built: SegmentationNetwork
 ) -> None:
     asked = config()
     batch = batch_of(asked)
@@ -240,14 +240,14 @@ def test_only_labeled_and_weak_images_move_the_running_statistics(
         assert after.training
 
 
-def test_strong_views_are_normalised_by_their_own_statistics(network: DeepLabV3Plus) -> None:
+def test_strong_views_are_normalised_by_their_own_statistics(network: SegmentationNetwork) -> None:
     asked = config()
     _, calls = take(network, asked)
     assert torch.allclose(calls[1][1], network(calls.views), atol=1e-5)
     assert not torch.allclose(calls[1][1], network.eval()(calls.views), atol=1e-2)
 
 
-def test_pseudo_labels_are_counted(network: DeepLabV3Plus) -> None:
+def test_pseudo_labels_are_counted(network: SegmentationNetwork) -> None:
     asked = config()
     batch = batch_of(asked)
     truth = batch.unlabeled_truth.clone()
@@ -269,7 +269,7 @@ def test_pseudo_labels_are_counted(network: DeepLabV3Plus) -> None:
 # What is drawn.
 
 
-def test_channels_are_dropped_by_chance_and_the_mean_is_kept(network: DeepLabV3Plus) -> None:
+def test_channels_are_dropped_by_chance_and_the_mean_is_kept(network: SegmentationNetwork) -> None:
     asked = config(loss={"feature_dropout": 0.75}, masking={"enabled": False})
     batch = batch_of(asked)
     for level in (0, 1):
@@ -282,14 +282,14 @@ def test_channels_are_dropped_by_chance_and_the_mean_is_kept(network: DeepLabV3P
         assert len(rows.unique(dim=0)) == len(rows)
 
 
-def test_without_dropout_every_channel_is_kept(network: DeepLabV3Plus) -> None:
+def test_without_dropout_every_channel_is_kept(network: SegmentationNetwork) -> None:
     _, calls = take(network, config(loss={"feature_dropout": 0.0}))
     assert all((keep == 1).all() for keep in calls.keep)
     _, weak, perturbed = calls[0][1].split([2, 4, 4])
     assert torch.allclose(weak, perturbed, atol=1e-5)
 
 
-def draws(built: DeepLabV3Plus, seed: int, step: int, noise: int = 0) -> list[Tensor]:
+def draws(built: SegmentationNetwork, seed: int, step: int, noise: int = 0) -> list[Tensor]:
     """Channel masks and masked views of a step whose batch is always the same.
 
     Everything is reliable and every image masked, so that the views show the drawn patches.
@@ -300,7 +300,7 @@ def draws(built: DeepLabV3Plus, seed: int, step: int, noise: int = 0) -> list[Te
     return [*calls.keep, calls.views]
 
 
-def test_draws_depend_on_seed_and_step_alone(built: DeepLabV3Plus) -> None:
+def test_draws_depend_on_seed_and_step_alone(built: SegmentationNetwork) -> None:
     one, other = draws(built, 3, 5, noise=0), draws(built, 3, 5, noise=1)
     assert all(map(torch.equal, one, other))
 
@@ -313,14 +313,14 @@ def test_draws_depend_on_seed_and_step_alone(built: DeepLabV3Plus) -> None:
     ],
 )
 def test_other_seeds_and_steps_draw_otherwise(
-    built: DeepLabV3Plus, places: list[tuple[int, int]]
+    built: SegmentationNetwork, places: list[tuple[int, int]]
 ) -> None:
     drawn = [draws(built, seed, step) for seed, step in places]
     for several in zip(*drawn, strict=True):
         assert len({each.numpy().tobytes() for each in several}) == len(places)
 
 
-def test_a_step_leaves_torchs_global_draws_alone(network: DeepLabV3Plus) -> None:
+def test_a_step_leaves_torchs_global_draws_alone(network: SegmentationNetwork) -> None:
     asked = config()
     batch = batch_of(asked)
     state = torch.get_rng_state()
@@ -328,7 +328,7 @@ def test_a_step_leaves_torchs_global_draws_alone(network: DeepLabV3Plus) -> None
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_variants_see_the_same_augmentations(built: DeepLabV3Plus) -> None:
+def test_variants_see_the_same_augmentations(built: SegmentationNetwork) -> None:
     variants = {
         "all": {"selection": {"selector": "threshold", "tau": 0.0}},
         "some": {"selection": {"selector": "csl"}},
@@ -356,7 +356,7 @@ def test_variants_see_the_same_augmentations(built: DeepLabV3Plus) -> None:
     assert torch.equal(calls["some"].views[4:], batch.masked.masked_fill(dropped, 0))
 
 
-def test_images_not_to_be_masked_are_whole(network: DeepLabV3Plus) -> None:
+def test_images_not_to_be_masked_are_whole(network: SegmentationNetwork) -> None:
     asked = config(masking={"theta": 1.0}, selection={"selector": "threshold", "tau": 0.0})
     apply = torch.tensor([True, False, False, True])
     batch = replace(batch_of(asked), apply_mask=apply)
@@ -370,7 +370,7 @@ def test_images_not_to_be_masked_are_whole(network: DeepLabV3Plus) -> None:
 # What goes wrong.
 
 
-def test_no_valid_pixel_is_no_loss(network: DeepLabV3Plus) -> None:
+def test_no_valid_pixel_is_no_loss(network: SegmentationNetwork) -> None:
     asked = config()
     batch = batch_of(asked)
     nothing = replace(
@@ -386,7 +386,7 @@ def test_no_valid_pixel_is_no_loss(network: DeepLabV3Plus) -> None:
 
 @pytest.mark.parametrize("selector", ["csl", "threshold"])
 def test_logits_that_are_no_numbers_stop_the_training(
-    network: DeepLabV3Plus, selector: str
+    network: SegmentationNetwork, selector: str
 ) -> None:
     with torch.no_grad():
         network.classifier.bias[2] = float("nan")
@@ -398,7 +398,7 @@ def test_logits_that_are_no_numbers_stop_the_training(
 
 
 @pytest.mark.parametrize("selector", sorted(SELECTORS))
-def test_every_selector_trains(network: DeepLabV3Plus, selector: str) -> None:
+def test_every_selector_trains(network: SegmentationNetwork, selector: str) -> None:
     """Its labels, weights, soft targets and scale are what the losses have."""
     asked = config(selection={"selector": selector, "tau": 0.2}, masking=PLAIN["masking"])
     batch = batch_of(asked)
@@ -435,7 +435,7 @@ def test_every_selector_trains(network: DeepLabV3Plus, selector: str) -> None:
         assert all(p.grad is not None and p.grad.any() for p in network.parameters())
 
 
-def test_a_selectors_state_is_the_steps(network: DeepLabV3Plus) -> None:
+def test_a_selectors_state_is_the_steps(network: SegmentationNetwork) -> None:
     asked = config(selection={"selector": "daw", "momentum": 0.5})
     step = CslStep(network, asked, 0, rank=0, world=1, total_steps=10)
     assert {name for name in step.state_dict() if name.startswith("selector.")} == {
@@ -448,7 +448,7 @@ def test_a_selectors_state_is_the_steps(network: DeepLabV3Plus) -> None:
     assert step.selector.state_dict()["seen"].any()  # labeled pixels were observed
 
 
-def test_progress_is_the_share_of_steps(network: DeepLabV3Plus) -> None:
+def test_progress_is_the_share_of_steps(network: SegmentationNetwork) -> None:
     asked = config(selection={"selector": "u2pl"})
     batch = batch_of(asked)
     step = CslStep(network, asked, 0, rank=0, world=1, total_steps=10)
@@ -458,7 +458,7 @@ def test_progress_is_the_share_of_steps(network: DeepLabV3Plus) -> None:
 
 
 @pytest.mark.parametrize("target", ["reliable", "unreliable", "both"])
-def test_masking_drops_its_target(network: DeepLabV3Plus, target: str) -> None:
+def test_masking_drops_its_target(network: SegmentationNetwork, target: str) -> None:
     asked = config(masking=PLAIN["masking"] | {"target": target, "theta": 1.0})
     batch = batch_of(asked)
     _, calls = take(network, asked, batch)
@@ -469,7 +469,7 @@ def test_masking_drops_its_target(network: DeepLabV3Plus, target: str) -> None:
     assert 0 < reliable.sum() < reliable.numel()
 
 
-def test_blocks_are_masked_as_patches_are(network: DeepLabV3Plus) -> None:
+def test_blocks_are_masked_as_patches_are(network: SegmentationNetwork) -> None:
     options = {"target": "both", "theta": 0.5, "patch": 2, "shape": "block"}
     asked = config(masking=PLAIN["masking"] | options)
     batch = batch_of(asked)
@@ -477,7 +477,7 @@ def test_blocks_are_masked_as_patches_are(network: DeepLabV3Plus) -> None:
     assert (calls.views[4:] == 0).all(1).float().mean((1, 2)).min() >= 0.5
 
 
-def test_masked_views_with_cutmix(network: DeepLabV3Plus) -> None:
+def test_masked_views_with_cutmix(network: SegmentationNetwork) -> None:
     """Pixels, reliable flags, labels, weights and validity all come from the partner."""
     asked = config(
         selection={"selector": "threshold", "tau": 0.3},
@@ -501,7 +501,7 @@ def test_masked_views_with_cutmix(network: DeepLabV3Plus) -> None:
 
 
 @pytest.mark.parametrize("images", ["labeled", "both"])
-def test_masked_labeled_images(network: DeepLabV3Plus, images: str) -> None:
+def test_masked_labeled_images(network: SegmentationNetwork, images: str) -> None:
     """All their pixels are reliable, the ground truth is the target; both losses are averaged."""
     asked = config(masking=PLAIN["masking"] | {"images": images})
     batch = batch_of(asked)
@@ -533,7 +533,7 @@ def test_masked_labeled_images(network: DeepLabV3Plus, images: str) -> None:
 
 
 def test_masking_labeled_images_too_leaves_the_unlabeled_ones_as_they_were(
-    built: DeepLabV3Plus,
+    built: SegmentationNetwork,
 ) -> None:
     views = []
     for images in ("unlabeled", "both"):
@@ -542,7 +542,7 @@ def test_masking_labeled_images_too_leaves_the_unlabeled_ones_as_they_were(
     assert torch.equal(*views)
 
 
-def test_sums_over_pixels(network: DeepLabV3Plus) -> None:
+def test_sums_over_pixels(network: SegmentationNetwork) -> None:
     """Eq. 2 and 14 as written: each image's sum, averaged over images."""
     means, _ = take(copy.deepcopy(network), config())
     asked = config(loss={"reduction": "sum"})
@@ -582,3 +582,23 @@ def test_masked_labeled_images_have_plain_cross_entropy(network: DeepLabV3Plus) 
     hard, _ = take(network, config(masking=masking, loss=OHEM))
     assert hard.losses[3] == plain.losses[3]
     assert hard.losses[1] > plain.losses[1]
+
+
+def test_dropout_inside_a_network_belongs_to_the_step() -> None:
+    network = {"architecture": "segformer", "backbone": "mit_b0", "pretrained": False}
+    supervised = {"labeled_batch": 2, "unlabeled_batch": 0, "precision": "fp32"}
+    asked = TrainingConfig.model_validate({**PLAIN, "network": network, "schedule": supervised})
+    torch.manual_seed(0)
+    built = build_network(asked.network, asked.data.classes, None)
+    batch = batch_of(asked)
+
+    def loss(step: int = 0, rank: int = 0, noise: int = 0) -> Tensor:
+        torch.manual_seed(noise)
+        before = torch.get_rng_state()
+        terms: StepTerms = CslStep(built, asked, 0, rank, 1, 10)(batch, step)
+        assert torch.equal(torch.get_rng_state(), before)
+        return terms.losses
+
+    assert torch.equal(loss(), loss(noise=1))
+    assert not torch.equal(loss(), loss(step=1))
+    assert not torch.equal(loss(), loss(rank=1))

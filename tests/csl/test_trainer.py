@@ -23,7 +23,7 @@ from csl.data.source import open_source
 from csl.errors import NotANumberError
 from csl.identity import Training
 from csl.locations import Locations
-from csl.models import DeepLabV3Plus, build_network
+from csl.models import SegmentationNetwork, build_network
 from csl.selection import build_selector
 from csl.trainer import BEST, RESUME, EpochReport, Outcome, train
 
@@ -475,7 +475,7 @@ def test_losses_are_means_that_add_up(undisturbed: tuple[Outcome, Path]) -> None
 def test_weights_that_are_no_numbers_end_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unlabeled: int
 ) -> None:
-    def broken(*given: Any) -> DeepLabV3Plus:
+    def broken(*given: Any) -> SegmentationNetwork:
         network = build_network(*given)
         nn.init.constant_(network.classifier.weight, math.nan)
         return network
@@ -546,7 +546,7 @@ def _start_with_norms(asked: Training) -> dict[str, Tensor]:
 
 def _without_batch_statistics(
     config: DeepLabConfig, classes: int, weights: Path | None
-) -> DeepLabV3Plus:
+) -> SegmentationNetwork:
     network = build_network(config, classes, weights)
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
@@ -588,7 +588,7 @@ def _rank(rank: int, folder: Path) -> None:
     class Recorded(csl.trainer.CslStep):
         """Remembers the network that each rank trains: only rank 0 writes a checkpoint."""
 
-        def __init__(self, network: DeepLabV3Plus, *given: Any) -> None:
+        def __init__(self, network: SegmentationNetwork, *given: Any) -> None:
             super().__init__(network, *given)
             final.append(network.state_dict())
 
