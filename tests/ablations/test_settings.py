@@ -14,6 +14,7 @@ from ablations.tabulate import tabulate
 from csl.config import PROFILES, TrainingConfig
 from csl.locations import Locations
 from results.store import Store
+from tests.ablations.conftest import refused
 
 PACKAGE = Path(ablations.__file__).parent
 SETTINGS = sorted(path.stem for path in (PACKAGE / "settings").glob("*.yaml"))
@@ -61,6 +62,12 @@ def test_every_value_of_the_papers_settings_has_its_source(setting: str) -> None
     lines = Path(load_setting(setting)[1]).read_text(encoding="utf-8").split("\nset:\n")[1]
     for line in filter(None, lines.split("\n")):
         assert "#" in line or line.rstrip().endswith(":"), line
+
+
+def test_a_folder_needs_to_know_its_classes() -> None:
+    error = refused(lambda: grid("table5", "folder", assignments=()))
+    assert error.key == "data.classes"
+    assert "--set data.classes=" in (error.remedy or "")
 
 
 def row(setting: str) -> str:

@@ -561,7 +561,7 @@ OHEM = {"supervised": "ohem", "ohem_threshold": 0.1, "ohem_min_kept": 50, "ohem_
 
 @pytest.mark.parametrize("unlabeled", [0, 4])
 def test_the_supervised_loss_is_of_the_hardest_pixels(
-    network: DeepLabV3Plus, unlabeled: int
+    network: SegmentationNetwork, unlabeled: int
 ) -> None:
     """The mean over images of each one's hardest pixels, at least 50."""
     asked = config(loss=OHEM, schedule=PLAIN["schedule"] | {"unlabeled_batch": unlabeled})
@@ -576,7 +576,7 @@ def test_the_supervised_loss_is_of_the_hardest_pixels(
     assert terms.losses[1].item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-4)
 
 
-def test_masked_labeled_images_have_plain_cross_entropy(network: DeepLabV3Plus) -> None:
+def test_masked_labeled_images_have_plain_cross_entropy(network: SegmentationNetwork) -> None:
     masking = PLAIN["masking"] | {"images": "labeled"}
     plain, _ = take(copy.deepcopy(network), config(masking=masking))
     hard, _ = take(network, config(masking=masking, loss=OHEM))
