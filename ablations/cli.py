@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from ablations import views
+from ablations.data import data_app
 from ablations.expand import resolve_setting
 from ablations.plan import make_plan
 from ablations.request import DEFAULT_STORE, Request, StoreOption, with_request
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(data_app, name="data")
 
 
 class Rule(StrEnum):

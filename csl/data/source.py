@@ -159,7 +159,7 @@ class FileSource:
     def image(self, entry: Entry) -> Image.Image:
         """RGB; gray, palette and CMYK are converted as Pillow does, transparency is dropped."""
         path = self._folder / entry.image
-        with _opened(path) as image:
+        with opened(path) as image:
             if image.mode.startswith(("I", "F")):
                 raise InputError(
                     "the image has more than 8 bits per pixel and color",
@@ -176,12 +176,12 @@ class FileSource:
         raw = self._layout.raw_mask(entry.mask)
         if raw is not None and not path.is_file():
             path = self._folder / raw
-            mask = load_mask(path, CITYSCAPES_LABELS, ignore=None).point(_TRAIN_IDS)
+            mask = load_mask(path, CITYSCAPES_LABELS, ignore=None).point(TRAIN_IDS)
         else:
             mask = load_mask(path, self._classes)
-        with _opened(self._folder / entry.image) as image:
+        with opened(self._folder / entry.image) as image:
             # From the header: nothing is decoded.
-            size, turn = image.size, _orientation(image)
+            size, turn = image.size, orientation(image)
         if mask.size != size:
             turned = turn >= 5 and mask.size == size[::-1]
             raise InputError(
@@ -220,7 +220,7 @@ _TURN = (
 )
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """The EXIF orientation 1 to 8; 1 is as stored."""
     if image.format == "PNG" and "exif" not in image.info:
         return 1  # getexif would decode the whole file to look behind the pixels
@@ -228,7 +228,7 @@ def _orientation(image: Image.Image) -> int:
     return turn if turn in range(1, 9) else 1
 
 
-_TRAIN_IDS = [
+TRAIN_IDS = [
     CITYSCAPES_CLASSES.index(label) if label in CITYSCAPES_CLASSES else IGNORE
     for label in range(256)
 ]
@@ -241,7 +241,7 @@ def load_mask(path: Path, classes: int, ignore: int | None = IGNORE) -> Image.Im
         InputError: the file cannot be read, has no indices, or has a value that is neither below
             ``classes`` nor ``ignore``.
     """
-    with _opened(path) as mask:
+    with opened(path) as mask:
         problem = _no_indices(mask)
         if problem is not None:
             raise InputError(
@@ -287,7 +287,7 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.Decom
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
     """An image file whose decoding errors name the file."""
     try:
         with Image.open(path) as image:
