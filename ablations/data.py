@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ablations.show import show
 from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
 from csl.locations import Locations
@@ -29,6 +30,9 @@ prepare_app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app.add_typer(prepare_app, name="prepare")
+data_app.command(epilog="Example: csl data show --setting voc-animals --data-root DIR --out s.png")(
+    show
+)
 
 DataRootOption = Annotated[
     Path | None, typer.Option(envvar="CSL_DATA_ROOT", help="The dataset's folder.")

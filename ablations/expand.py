@@ -163,6 +163,8 @@ def _resolve(layers: list[_Layer]) -> TrainingConfig:
             # A key of another architecture is spelled well enough.
             close = [] if wrong.key in known else get_close_matches(wrong.key, known, n=1)
             remedy = f"did you mean {close[0]}?" if close else remedy
+        if error.errors()[0]["type"] == "missing":
+            remedy = f"give it by --set {wrong.key}=VALUE, or add it to a setting of your own"
         raise InputError(
             wrong.problem,
             file=None if source == _COMMAND_LINE else source,

@@ -4,9 +4,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ablations.plan import Plan, Planned
+from ablations.plan import Plan
 from cluster.jobs import Job, Resources, Safety, command_line, read_code
-from csl.config import DataConfig
+from csl.config import DataConfig, TrainingConfig
 from csl.errors import InputError
 from csl.locations import Locations
 
@@ -26,7 +26,7 @@ def check_inputs(plan: Plan, locations: Locations, workers: int, address: str | 
 
         check_address(address)
     for each in plan.to_run:
-        _check_batches(each, workers)
+        check_batches(each.training.config, workers)
 
     from csl.data.lists import open_lists
     from csl.data.source import check_masks
@@ -116,8 +116,12 @@ def _jobs(plan: Plan, locations: Locations, store: Path) -> list[Job]:
     ]
 
 
-def _check_batches(each: Planned, workers: int) -> None:
-    config = each.training.config
+def check_batches(config: TrainingConfig, workers: int) -> None:
+    """Refuse a number of workers that cannot share the batches.
+
+    Raises:
+        InputError: a batch or a group of images would be torn apart, or BatchNorm starved.
+    """
     schedule = config.schedule
     for key in ("labeled_batch", "unlabeled_batch"):
         size = getattr(schedule, key)
@@ -128,6 +132,14 @@ def _check_batches(each: Planned, workers: int) -> None:
                 value=size,
                 remedy=f"choose --workers among the divisors of {size}",
             )
+    group = config.loss.ohem_group
+    if config.loss.supervised == "ohem" and schedule.labeled_batch // workers % group:
+        raise InputError(
+            f"{workers} workers would tear groups of labeled images apart",
+            key="loss.ohem_group",
+            value=group,
+            remedy=f"choose --workers among the divisors of {schedule.labeled_batch // group}",
+        )
     # BatchNorm needs two values per channel, and global pooling leaves one per image.
     weak = (schedule.labeled_batch + schedule.unlabeled_batch) // workers
     views = schedule.unlabeled_batch * (2 if config.masking.enabled else 1) // workers

@@ -6,9 +6,12 @@ from ablations.expand import Grid
 from csl.errors import InputError
 from csl.identity import Training, identify_all
 from csl.locations import Locations
+from results import published
 from results.schema import Record
 from results.store import Store
 from results.table import CellRun, Rule, Table, TableLayout, build
+
+_HARMLESS = "network.gradient_checkpointing="  # changes no number
 
 
 def tabulate(grid: Grid, locations: Locations, store: Store, rule: Rule) -> Table:
@@ -26,7 +29,7 @@ def tabulate(grid: Grid, locations: Locations, store: Store, rule: Rule) -> Tabl
     for cell in grid.cells:
         key = keys[cell.training]
         cells.setdefault((cell.row, cell.column), []).append(CellRun(cell.training.seed, key))
-    spec, setting = grid.spec, grid.setting
+    spec = grid.spec
     layout = TableLayout(
         name=spec.name,
         title=spec.title,
@@ -37,7 +40,25 @@ def tabulate(grid: Grid, locations: Locations, store: Store, rule: Rule) -> Tabl
         ledger=spec.published,
         footer=_footer(grid, [records[key] for key in keys.values() if key in records]),
     )
-    return build(layout, records, rule=rule, same_setting_as_paper=setting.is_papers)
+    return build(layout, records, rule=rule, same_setting_as_paper=_is_as_published(grid))
+
+
+def _is_as_published(grid: Grid) -> bool:
+    """Whether this is the setting that the ledger's numbers are from, and nothing was changed.
+
+    A setting can be the paper's without being this table's: Cityscapes has splits of the same
+    names as VOC.
+    """
+    spec, setting = grid.spec, grid.setting
+    if spec.published is None or not setting.is_papers:
+        return False
+    protocol = published.load(spec.published).protocol
+    changed = [each for each in grid.options.assignments if not each.startswith(_HARMLESS)]
+    return (
+        not changed
+        and {cell.training.config.data.crop for cell in grid.cells} == {protocol.crop}
+        and all(protocol.splits.get(name) == setting.splits[name] for name in grid.splits)
+    )
 
 
 def _keys(grid: Grid, locations: Locations, records: Mapping[str, Record]) -> dict[Training, str]:
@@ -70,7 +91,7 @@ def _footer(grid: Grid, records: list[Record]) -> tuple[str, ...]:
     lines = [
         f"Setting {setting.name}: {setting.about}.",
         f"Profile {options.profile}, epochs: {', '.join(map(str, epochs))}, "
-        f"seeds {', '.join(map(str, grid.seeds))}; mIoU in percent on whole validation images.",
+        f"seeds {', '.join(map(str, grid.seeds))}; mIoU in percent on {_protocols(grid)}.",
         "Splits: " + ", ".join(f"{name} = list {setting.splits[name]}" for name in grid.splits),
     ]
     hashes = sorted({(record.split, record.split_hash) for record in records})
@@ -80,3 +101,19 @@ def _footer(grid: Grid, records: list[Record]) -> tuple[str, ...]:
     if options.assignments:
         lines.append(f"Overrides: {' '.join(options.assignments)}.")
     return tuple(lines)
+
+
+def _protocols(grid: Grid) -> str:
+    """What is scored, in words; two if a variant changes it."""
+    names = []
+    for config in dict.fromkeys(cell.training.config for cell in grid.cells):
+        window, stride = config.evaluation_window
+        name = {
+            "whole": "whole validation images",
+            "sliding_window": f"validation images in windows of {window}, {stride} apart",
+            "center_crop": f"{config.data.crop}x{config.data.crop} centers of validation images",
+        }[config.evaluation.mode]
+        if config.evaluation_multiple > 1:
+            name += f" resized to multiples of {config.evaluation_multiple}"
+        names.append(name)
+    return " or ".join(dict.fromkeys(names))

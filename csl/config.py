@@ -156,17 +156,20 @@ SEGFORMER_SMALLEST = 29
 
 
 class ScheduleConfig(Frozen):
-    """SGD with poly decay per iteration, two parameter groups (facts: UniMatch's recipe).
+    """SGD with poly decay per iteration, two parameter groups (UniMatch's recipe).
 
-    An epoch is one pass over the unlabeled list, its last partial batch dropped;
-    ``steps_per_epoch`` shortens it. With ``unlabeled_batch`` 0 only the labeled list is trained
-    on (the supervised baseline) and an epoch is one pass over it, at least one step.
+    ``optimizer``: ``sgd`` with ``momentum``, or ``adamw`` (betas .9, .999; UniMatch V2's, for
+    DINOv2), which has no use for ``momentum``. An epoch is one pass over the unlabeled list, its
+    last partial batch dropped; ``steps_per_epoch`` shortens it. With ``unlabeled_batch`` 0 only the
+    labeled list is trained on (the supervised baseline) and an epoch is one pass over it, at least
+    one step.
     """
 
     epochs: Positive = 80
     steps_per_epoch: Positive | None = None
     labeled_batch: Positive = 8
     unlabeled_batch: Annotated[int, Field(ge=0)] = 8
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     head_lr_multiplier: Annotated[float, Field(gt=0)] = 10.0
     momentum: Probability = 0.9
@@ -343,6 +346,12 @@ class LossConfig(Frozen):
     only while masking is enabled. ``feature_dropout`` is the channel dropout of L_fp (D.1).
     ``masked_weighted``: Eq. 14 and the code weight L_m, Algorithm 2 does not. ``reduction``: L_s,
     L_m and L_fp are means over ``valid`` pixels (code), or each image's ``sum`` (Eq. 2, 14).
+
+    ``supervised``: L_x is cross-entropy (``ce``), or that of the hardest pixels (``ohem``), those
+    whose true class has at most ``ohem_threshold``, but at least ``ohem_min_kept`` per image. They
+    are picked and averaged within runs of ``ohem_group`` images, and L_x is the mean over the
+    groups: what each GPU does with its 2 images in the published training. Masked labeled images
+    (Table 10) always have cross-entropy.
     """
 
     strong: Annotated[float, Field(ge=0)] = 0.25
@@ -352,15 +361,43 @@ class LossConfig(Frozen):
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     masked_weighted: bool = True
     reduction: Literal["valid", "sum"] = "valid"
+    supervised: Literal["ce", "ohem"] = "ce"
+    ohem_threshold: Probability = 0.7
+    ohem_min_kept: Positive = 100_000
+    ohem_group: Positive = 2
 
 
 class EvaluationConfig(Frozen):
-    """Whole images at their own size. ``classes``: the scored ones (all when none are named);
-    ``every``: epochs between evaluations, the last epoch always; ``batch``: images at once."""
+    """What is scored, how and when.
 
+    ``mode``: the ``whole`` image at its own size; a ``sliding_window`` of side ``window`` (the crop
+    if not given) that moves by ``stride`` (two thirds of it, rounded down), probabilities summed;
+    or the ``center_crop`` of image and mask, the training's crop size. ``size_multiple``: what goes
+    through the network is resized to the nearest multiple and its logits back; if not given, what
+    the network needs. ``classes``: the scored ones (all when none are named); ``every``: epochs
+    between evaluations, the last epoch always; ``batch``: images, or windows of an image, at once.
+    """
+
+    mode: Literal["whole", "sliding_window", "center_crop"] = "whole"
+    window: Positive | None = None
+    stride: Positive | None = None
+    size_multiple: Positive | None = None
     classes: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     every: Positive = 1
     batch: Positive = 1
+
+    @model_validator(mode="after")
+    def _of_windows(self) -> Self:
+        for key in ("window", "stride"):
+            value = getattr(self, key)
+            if value is not None and self.mode != "sliding_window":
+                raise fault(
+                    f"{self.mode} evaluation has no windows",
+                    key=key,
+                    value=value,
+                    remedy="remove it, or set mode to sliding_window",
+                )
+        return self
 
 
 class TrainingConfig(Frozen):
@@ -396,6 +433,37 @@ class TrainingConfig(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _evaluable(self) -> Self:
+        window, stride = self.evaluation_window
+        if self.evaluation.mode == "sliding_window" and not 0 < stride <= window:
+            raise fault(
+                "windows would leave pixels between them",
+                key="evaluation.stride",
+                value=stride,
+                remedy=f"set it to between 1 and the window, {window}",
+            )
+        if self.network.architecture == "dpt" and self.evaluation_multiple % DPT_PATCH:
+            raise fault(
+                f"dpt takes images of whole patches of {DPT_PATCH} pixels",
+                key="evaluation.size_multiple",
+                value=self.evaluation.size_multiple,
+                remedy=f"set it to {DPT_PATCH}, or leave it out",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _grouped(self) -> Self:
+        loss, batch = self.loss, self.schedule.labeled_batch
+        if loss.supervised == "ohem" and batch % loss.ohem_group:
+            raise fault(
+                f"a labeled batch of {batch} is not made of whole groups",
+                key="loss.ohem_group",
+                value=loss.ohem_group,
+                remedy=f"choose it among the divisors of {batch}",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Self:
         named = self.evaluation.classes
         if named is not None and (
@@ -425,6 +493,18 @@ class TrainingConfig(Frozen):
         """The classes that mIoU averages over, in order."""
         named = self.evaluation.classes
         return tuple(range(self.data.classes)) if named is None else named
+
+    @property
+    def evaluation_window(self) -> tuple[int, int]:
+        """Side and stride of a sliding window in pixels; the published stride is int(2/3 side)."""
+        window = self.evaluation.window or self.data.crop
+        return window, self.evaluation.stride or int(window * 2 / 3)
+
+    @property
+    def evaluation_multiple(self) -> int:
+        """What sides of evaluated images are resized to a multiple of; 1 leaves them alone."""
+        needed = DPT_PATCH if self.network.architecture == "dpt" else 1
+        return self.evaluation.size_multiple or needed
 
 
 PROFILES: dict[str, dict[str, Any]] = {

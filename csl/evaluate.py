@@ -1,9 +1,13 @@
-"""Takes a network and validation images; gives an exact confusion matrix and mIoU."""
+"""Takes a network and validation images; gives an exact confusion matrix and mIoU.
+
+Three protocols, as published: whole images, sliding windows (Cityscapes) and the center crop.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from csl.augment import normalize, to_pixels
 from csl.config import TrainingConfig
@@ -50,7 +54,7 @@ def evaluate(
     device: torch.device,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Confusion matrix over whole images at their own size; int64 [K, K] on the CPU.
+    """Confusion matrix over images as ``evaluation.mode`` has it; int64 [K, K] on the CPU.
 
     Args:
         network: gives logits of the input's size; put back into training mode afterwards.
@@ -67,30 +71,103 @@ def evaluate(
     total = torch.zeros(classes, classes, dtype=torch.int64, device=device)
     network.eval()
     for images, masks in _batches(source, entries, config):
-        with torch.autocast(
-            device.type, torch.bfloat16, enabled=config.schedule.precision == "bf16"
-        ):
-            logits = network(normalize(images.to(device), config.data.mean, config.data.std))
-        if not torch.isfinite(logits).all():
-            raise NotANumberError("the network's logits on a validation image hold NaN or infinity")
-        total += confusion_matrix(logits.argmax(1), masks.to(device), classes)
+        images = normalize(images.to(device), config.data.mean, config.data.std)
+        if config.evaluation.mode == "sliding_window":
+            scores = torch.stack([sliding_window(network, image, config) for image in images])
+        else:
+            scores = image_logits(network, images, config)
+        total += confusion_matrix(scores.argmax(1), masks.to(device), classes)
         on_batch()
     network.train()
     return total.cpu()
 
 
+def windows(height: int, width: int, side: int, stride: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of the windows that cover an image, in the peers' order.
+
+    They start at every multiple of ``stride`` inside the image; those at the lower and the right
+    edge end with the image and are smaller.
+    """
+    return [
+        (slice(top, min(top + side, height)), slice(left, min(left + side, width)))
+        for top in range(0, height, stride)
+        for left in range(0, width, stride)
+    ]
+
+
+def sliding_window(network: nn.Module, image: Tensor, config: TrainingConfig) -> Tensor:
+    """Class probabilities of an image [3, H, W], summed over the windows that see a pixel.
+
+    The float32 sums [K, H, W] are not divided by the number of windows: the arg-max is the same.
+    Windows of one size go through the network together, ``evaluation.batch`` at once.
+
+    Raises:
+        NotANumberError: the network's logits hold NaN or infinity.
+    """
+    height, width = image.shape[-2:]
+    total = image.new_zeros(config.data.classes, height, width)
+    by_size: dict[torch.Size, list[tuple[slice, slice]]] = {}
+    for rows, columns in windows(height, width, *config.evaluation_window):
+        by_size.setdefault(total[0, rows, columns].shape, []).append((rows, columns))
+    for places in by_size.values():
+        for start in range(0, len(places), config.evaluation.batch):
+            together = places[start : start + config.evaluation.batch]
+            seen = torch.stack([image[:, rows, columns] for rows, columns in together])
+            probabilities = image_logits(network, seen, config).float().softmax(1)
+            for (rows, columns), added in zip(together, probabilities, strict=True):
+                total[:, rows, columns] += added
+    return total
+
+
+def image_logits(network: nn.Module, images: Tensor, config: TrainingConfig) -> Tensor:
+    """Logits [B, K, H, W] of images [B, 3, H, W] in the training's precision.
+
+    The network may see them resized to multiples of ``config.evaluation_multiple``, as UniMatch V2
+    does for DINOv2: bilinear there and back, corners aligned.
+
+    Raises:
+        NotANumberError: the network's logits hold NaN or infinity.
+    """
+    size = list(images.shape[-2:])
+    multiple = config.evaluation_multiple
+    fitting = [max(1, int(side / multiple + 0.5)) * multiple for side in size]
+    if fitting != size:
+        images = interpolate(images, fitting, mode="bilinear", align_corners=True)
+    with torch.autocast(
+        images.device.type, torch.bfloat16, enabled=config.schedule.precision == "bf16"
+    ):
+        logits: Tensor = network(images)
+    if not torch.isfinite(logits).all():
+        raise NotANumberError("the network's logits on a validation image hold NaN or infinity")
+    if fitting != size:
+        logits = interpolate(logits.float(), size, mode="bilinear", align_corners=True)
+    return logits
+
+
 def _batches(
     source: Source, entries: Sequence[Entry], config: TrainingConfig
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Runs of equally large images, not normalized, at most ``evaluation.batch`` at once."""
+    """Runs of equally large images, not normalized, at most ``evaluation.batch`` at once.
+
+    Of those that are seen through windows, one at a time."""
+    evaluation = config.evaluation
+    most = 1 if evaluation.mode == "sliding_window" else evaluation.batch
     images: list[Tensor] = []
     masks: list[Tensor] = []
     for entry in entries:
-        image = to_pixels(source.image(entry))
-        if images and (len(images) == config.evaluation.batch or images[0].shape != image.shape):
+        image, mask = to_pixels(source.image(entry)), to_pixels(source.mask(entry))
+        if evaluation.mode == "center_crop":
+            image, mask = (_center(each, config.data.crop) for each in (image, mask))
+        if images and (len(images) == most or images[0].shape != image.shape):
             yield torch.stack(images), torch.stack(masks)
             images, masks = [], []
         images.append(image)
-        masks.append(to_pixels(source.mask(entry)))
+        masks.append(mask)
     if images:
         yield torch.stack(images), torch.stack(masks)
+
+
+def _center(image: Tensor, side: int) -> Tensor:
+    """The middle square [..., side, side]; a shorter side of the image stays whole."""
+    top, left = (max(0, (length - side) // 2) for length in image.shape[-2:])
+    return image[..., top : top + side, left : left + side]

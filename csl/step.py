@@ -9,8 +9,13 @@ from numpy.random import SeedSequence
 from torch import Tensor, distributed, nn
 
 from csl.batches import StepBatch
-from csl.config import TrainingConfig
-from csl.losses import IGNORE, soft_cross_entropy_sum, weighted_cross_entropy_sum
+from csl.config import LossConfig, TrainingConfig
+from csl.losses import (
+    IGNORE,
+    hardest_pixels_cross_entropy,
+    soft_cross_entropy_sum,
+    weighted_cross_entropy_sum,
+)
 from csl.masking import cutmix, draw_patches, droppable, perturb
 from csl.models import SegmentationNetwork
 from csl.recording import PseudoLabelRecorder
@@ -84,7 +89,8 @@ class CslStep(nn.Module):
         if not self.config.schedule.unlabeled_batch:
             logits = self.network(batch.labeled_image)
             nothing = torch.zeros(2 + self.recorder.length, dtype=torch.int64, device=logits.device)
-            return self._terms({"labeled": _supervised(logits, batch.labeled_mask)}, nothing)
+            supervised = _supervised(logits, batch.labeled_mask, self.config.loss)
+            return self._terms({"labeled": supervised}, nothing)
 
         generator = _step_generator(self.seed, step)
         keep = self._channel_masks(batch.weak.shape[0], generator, batch.weak.device)
@@ -106,7 +112,7 @@ class CslStep(nn.Module):
         seen = dict(zip(views, on_views, strict=True))
 
         terms = {
-            "labeled": _supervised(on_labeled, batch.labeled_mask),
+            "labeled": _supervised(on_labeled, batch.labeled_mask, self.config.loss),
             "strong": self._pseudo_labeled(
                 seen["strong"], *_mixed(chosen, batch.valid, partner, batch.cutmix)
             ),
@@ -117,7 +123,7 @@ class CslStep(nn.Module):
                 masked = replace(masked, weight=torch.ones_like(masked.weight), loss_scale=None)
             terms["masked"] = self._pseudo_labeled(seen["masked"], masked, masked_valid)
         if "labeled_masked" in seen:
-            terms["labeled_masked"] = _supervised(seen["labeled_masked"], batch.labeled_mask)
+            terms["labeled_masked"] = _cross_entropy(seen["labeled_masked"], batch.labeled_mask)
         return self._terms(terms, self._recorded(on_weak, chosen, batch))
 
     def _recorded(self, logits: Tensor, chosen: Selection, batch: StepBatch) -> Tensor:
@@ -208,8 +214,22 @@ class CslStep(nn.Module):
         return patches[self.rank * own : (self.rank + 1) * own]
 
 
-def _supervised(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss sum of labeled images and their number of pixels with a class."""
+def _supervised(logits: Tensor, mask: Tensor, loss: LossConfig) -> tuple[Tensor, Tensor]:
+    """Loss sum of labeled images, and what to divide it by."""
+    if loss.supervised == "ce":
+        return _cross_entropy(logits, mask)
+    return hardest_pixels_cross_entropy(
+        logits,
+        mask,
+        mask != IGNORE,
+        threshold=loss.ohem_threshold,
+        min_kept=loss.ohem_min_kept,
+        group=loss.ohem_group,
+    )
+
+
+def _cross_entropy(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy sum of labeled images and their number of pixels with a class."""
     valid = mask != IGNORE
     return weighted_cross_entropy_sum(logits, mask, None, valid), valid.sum()
 

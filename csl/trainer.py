@@ -375,14 +375,14 @@ def _epoch_report(state: dict[str, Any]) -> EpochReport:
     return EpochReport(**state | {"pseudo_labels": PseudoLabelCounts(**counts) if counts else None})
 
 
-def _optimizer(network: SegmentationNetwork, config: TrainingConfig) -> torch.optim.SGD:
+def _optimizer(network: SegmentationNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
     schedule = config.schedule
+    groups = [
+        {"params": list(network.backbone.parameters())},
+        {"params": network.head_parameters()},
+    ]
+    if schedule.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=schedule.lr, weight_decay=schedule.weight_decay)
     return torch.optim.SGD(
-        [
-            {"params": list(network.backbone.parameters())},
-            {"params": network.head_parameters()},
-        ],
-        lr=schedule.lr,
-        momentum=schedule.momentum,
-        weight_decay=schedule.weight_decay,
+        groups, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
     )

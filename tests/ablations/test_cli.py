@@ -514,6 +514,17 @@ def test_workers_that_cannot_share_a_batch(
     assert len(launches) == 1
 
 
+def test_workers_that_tear_groups_of_hard_examples_apart(
+    csl: Csl, spec: str, store: Store, launches: list[Any]
+) -> None:
+    ohem = (spec, "--store", store.location, "--set", "loss.supervised=ohem")
+    ended = csl("run", *ohem, "--workers", 8)
+    assert_refused(ended, "loss.ohem_group", "--workers", "divisors of 4")
+    assert not launches
+    csl("run", *ohem, "--workers", 4)
+    assert len(launches) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

@@ -89,6 +89,12 @@ def test_a_datasets_keys_are_its_own() -> None:
         ("augmentation.scale", [0.0, 1.0]),
         ("augmentation.flip", -0.1),
         ("augmentation.strong", None),
+        ("schedule.optimizer", "adam"),
+        ("loss.supervised", "focal"),
+        ("loss.ohem_min_kept", 0),
+        ("loss.ohem_threshold", 70),
+        ("evaluation.mode", "original"),
+        ("evaluation.size_multiple", 0),
         ("selection.tau", 1.01),
         ("selection.alpha", 0),
         ("selection.momentum", 1.0),
@@ -173,6 +179,56 @@ def test_scored_classes_are_classes_of_the_data_each_once(classes: list[int], da
     assert error["ctx"]["key"] == "evaluation.classes"
     assert error["ctx"]["value"] == classes
     assert "data.classes, 3" in error["ctx"]["remedy"] or dataset == "shapes"
+
+
+@pytest.mark.parametrize("mode", ["whole", "center_crop"])
+@pytest.mark.parametrize("key", ["window", "stride"])
+def test_windows_belong_to_sliding_windows(mode: str, key: str) -> None:
+    given = {"evaluation.mode": mode, f"evaluation.{key}": 32}
+    assert f"{mode} evaluation has no windows" in refusal(given)
+    resolve(given | {"evaluation.mode": "sliding_window"})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"data.crop": 801}, (801, 534)),
+        ({"data.crop": 769}, (769, 512)),
+        ({"data.crop": 801, "evaluation.window": 99}, (99, 66)),
+        ({"data.crop": 801, "evaluation.stride": 99}, (801, 99)),
+        ({"data.crop": 2}, (2, 1)),
+    ],
+)
+def test_a_window_is_the_crop_and_moves_by_two_thirds(
+    given: dict[str, int], expected: tuple[int, int]
+) -> None:
+    sliding = {"evaluation.mode": "sliding_window"}
+    assert resolve(given | sliding, "voc").evaluation_window == expected
+
+
+@pytest.mark.parametrize("given", [{"stride": 33}, {"window": 1}, {"window": 20, "stride": 21}])
+def test_windows_leave_no_gaps(given: dict[str, int]) -> None:
+    sliding = {"data.crop": 32, "evaluation.mode": "sliding_window"}
+    message = refusal(sliding | {f"evaluation.{key}": value for key, value in given.items()})
+    assert "windows would leave pixels between them" in message
+
+
+def test_dpt_is_evaluated_at_whole_patches() -> None:
+    dpt = {
+        "data.crop": 518,
+        "network": {"architecture": "dpt", "backbone": "vit_small_patch14_dinov2"},
+    }
+    assert resolve(dpt, "voc").evaluation_multiple == 14
+    assert resolve(dpt | {"evaluation.size_multiple": 28}, "voc").evaluation_multiple == 28
+    assert "whole patches of 14" in refusal(dpt | {"evaluation.size_multiple": 16}, "voc")
+    assert resolve({}, "voc").evaluation_multiple == 1
+
+
+def test_groups_of_hard_examples_divide_the_batch() -> None:
+    three = {"schedule.labeled_batch": 4, "loss.ohem_group": 3}
+    resolve(three)  # cross-entropy has no groups
+    assert "a labeled batch of 4" in refusal(three | {"loss.supervised": "ohem"})
+    resolve(three | {"loss.supervised": "ohem", "loss.ohem_group": 4})
 
 
 def test_the_supervised_baseline_masks_no_labeled_images() -> None:

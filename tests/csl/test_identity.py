@@ -156,6 +156,7 @@ LITERALS = (
     "threshold", "gaussian", "binary", "any", "all", "std", "variance", "image",
     "batch", "round", "floor", "paper",
     "mean_threshold", "margin", "labeled", "unreliable", "block", "sum",
+    "adamw", "ohem", "sliding_window",
 )  # fmt: skip
 
 
@@ -175,7 +176,10 @@ def variants(plain: dict[str, Any], path: tuple[str, ...], value: Any) -> Iterat
             yield variant
 
 
-@pytest.mark.parametrize("data", [SHAPES, VOC], ids=["shapes", "voc"])
+WINDOWS = {"evaluation": {"mode": "sliding_window", "window": 8, "stride": 4}}
+
+
+@pytest.mark.parametrize("data", [SHAPES, {**VOC, **WINDOWS}], ids=["shapes", "voc"])
 def test_every_field_of_the_configuration_matters(data: dict[str, Any]) -> None:
     plain = training(data).config.model_dump(mode="json")
     names = [training(plain).recipe]
@@ -186,7 +190,9 @@ def test_every_field_of_the_configuration_matters(data: dict[str, Any]) -> None:
         if not found:
             fixed.add(".".join(path))
     only_one_value = {"data.dataset", "network.architecture"} | (
-        {"data.classes"} if data is SHAPES else set()
+        {"data.classes", "evaluation.window", "evaluation.stride"}  # windows need their mode
+        if data is SHAPES
+        else {"evaluation.mode"}
     )
     assert fixed == only_one_value, "no other value was found to try"
     # Equal configurations may come up twice (a leaf's +1 and *2), others must all differ.

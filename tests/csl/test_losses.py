@@ -1,5 +1,7 @@
 """Takes logits, targets and weights; holds the losses against a double loop over pixels."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csl.losses import (
+    hardest_pixels_cross_entropy,
     poly_learning_rate,
     soft_cross_entropy_sum,
     weighted_cross_entropy,
     weighted_cross_entropy_sum,
 )
 from tests.reference import algorithms as reference
+from tests.reference import protocols as reference_protocols
 
 STEADY = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -171,3 +175,105 @@ def test_soft_targets_are_mixtures_of_hard_ones(seed: int, weighted: bool) -> No
     )
     found = soft_cross_entropy_sum(logits, target, weight, valid)
     assert found.item() == pytest.approx(float(expected), rel=1e-5, abs=1e-6)
+
+
+def hardest(
+    logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor, **options: Any
+) -> torch.Tensor:
+    """The mean over groups."""
+    total, groups = hardest_pixels_cross_entropy(logits, target, valid, **options)
+    assert groups.dtype == torch.int64
+    assert groups.item() == len(logits) // options["group"]
+    return total / groups
+
+
+@given(
+    seeds,
+    st.sampled_from((2, 5, 19)),
+    st.sampled_from((0.5, 5.0)),
+    st.sampled_from((0.0, 0.3, 0.7, 1.0)),
+    st.integers(1, 40),
+    st.sampled_from((1, 2, 4)),
+)
+@STEADY
+def test_hard_examples_agree_with_sorted_pixels(
+    seed: int, classes: int, spread: float, threshold: float, min_kept: int, group: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, spread, (4, classes, 3, 5)).astype(np.float32)
+    target = rng.integers(0, classes, (4, 3, 5))
+    valid = rng.random((4, 3, 5)) < rng.choice([0.0, 0.3, 1.0], (4, 1, 1))
+    target = np.where(valid, target, 255)
+    found = hardest(
+        torch.from_numpy(logits),
+        torch.from_numpy(target),
+        torch.from_numpy(valid),
+        threshold=threshold,
+        min_kept=min_kept,
+        group=group,
+    )
+    parts = [slice(start, start + group) for start in range(0, 4, group)]
+    expected = [
+        reference_protocols.hard_examples(
+            logits[part].astype(np.float64), target[part], valid[part], threshold, min_kept * group
+        )
+        for part in parts
+    ]
+    assert found.item() == pytest.approx(np.mean(expected), rel=1e-4, abs=1e-6)
+
+
+def four_pixels(true_class: list[float]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits of two classes, of which the first is true with these probabilities."""
+    p = torch.tensor(true_class)
+    logits = torch.stack([p.log(), (1 - p).log()])[None, :, None]
+    shape = (1, 1, len(true_class))
+    return logits, torch.zeros(shape, dtype=torch.int64), torch.ones(shape, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("min_kept", "kept"),
+    [(1, [0.2, 0.5]), (2, [0.2, 0.5]), (3, [0.2, 0.5, 0.8]), (4, [0.2, 0.5, 0.8, 0.9])],
+)
+def test_hard_examples_by_hand(min_kept: int, kept: list[float]) -> None:
+    """0.2 and 0.5 are below the threshold of 0.7; more are kept only to reach the minimum."""
+    found = hardest(*four_pixels([0.8, 0.2, 0.9, 0.5]), threshold=0.7, min_kept=min_kept, group=1)
+    assert found.item() == pytest.approx(-np.log(kept).mean(), rel=1e-5)
+
+
+def test_easy_pixels_get_no_gradient() -> None:
+    logits, target, valid = four_pixels([0.8, 0.2, 0.9, 0.5])
+    logits.requires_grad_()
+    hardest(logits, target, valid, threshold=0.7, min_kept=1, group=1).backward()
+    assert logits.grad is not None
+    reached = logits.grad.abs().sum(1).flatten() > 0
+    assert reached.tolist() == [False, True, False, True]
+
+
+def test_a_group_shares_its_minimum_and_groups_do_not() -> None:
+    """Two images, one hard and one easy: alone, the easy one must give pixels too."""
+    logits, target, valid = (
+        torch.cat(pair)
+        for pair in zip(four_pixels([0.1, 0.2]), four_pixels([0.8, 0.9]), strict=True)
+    )
+    options = {"threshold": 0.05, "min_kept": 1}
+    together = hardest(logits, target, valid, group=2, **options)
+    apart = hardest(logits, target, valid, group=1, **options)
+    assert together.item() == pytest.approx(-np.log([0.1, 0.2]).mean(), rel=1e-5)
+    assert apart.item() == pytest.approx(-np.log([0.1, 0.8]).mean(), rel=1e-5)
+
+
+def test_hard_examples_without_a_valid_pixel() -> None:
+    logits, target, valid = four_pixels([0.8, 0.2])
+    logits.requires_grad_()
+    loss = hardest(logits, target, ~valid, threshold=0.7, min_kept=1, group=1)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_a_logit_that_is_no_number_is_hard() -> None:
+    """It must reach the loss, where it stops the training."""
+    logits, target, valid = four_pixels([0.8, 0.2, 0.9])
+    logits[0, :, 0, 2] = torch.nan
+    assert hardest(logits, target, valid, threshold=0.7, min_kept=1, group=1).isnan()

@@ -1,6 +1,7 @@
 """One step: the loss is the sum of its terms, and every draw belongs to its seed and step."""
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -558,6 +559,34 @@ def test_sums_over_pixels(network: SegmentationNetwork) -> None:
     assert sums.losses[1].item() == pytest.approx(means.losses[1].item())
     for at, (one, count) in enumerate(zip(sums.losses[2:], pixels[1:], strict=True), start=2):
         assert one.item() == pytest.approx(means.losses[at].item() * count, rel=1e-4)
+
+
+OHEM = {"supervised": "ohem", "ohem_threshold": 0.1, "ohem_min_kept": 50, "ohem_group": 1}
+
+
+@pytest.mark.parametrize("unlabeled", [0, 4])
+def test_the_supervised_loss_is_of_the_hardest_pixels(
+    network: SegmentationNetwork, unlabeled: int
+) -> None:
+    """The mean over images of each one's hardest pixels, at least 50."""
+    asked = config(loss=OHEM, schedule=PLAIN["schedule"] | {"unlabeled_batch": unlabeled})
+    batch = batch_of(asked)
+    terms, calls = take(network, asked, batch)
+    expected = []
+    for logits, mask in zip(calls[0][1][:2], batch.labeled_mask, strict=True):
+        known = mask < 255
+        each = nn.functional.cross_entropy(logits[:, known].T, mask[known], reduction="none")
+        hardest = each.sort(descending=True).values
+        expected.append(hardest[: max(50, int((hardest >= -math.log(0.1)).sum()))].mean())
+    assert terms.losses[1].item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-4)
+
+
+def test_masked_labeled_images_have_plain_cross_entropy(network: SegmentationNetwork) -> None:
+    masking = PLAIN["masking"] | {"images": "labeled"}
+    plain, _ = take(copy.deepcopy(network), config(masking=masking))
+    hard, _ = take(network, config(masking=masking, loss=OHEM))
+    assert hard.losses[3] == plain.losses[3]
+    assert hard.losses[1] > plain.losses[1]
 
 
 def test_dropout_inside_a_network_belongs_to_the_step() -> None:

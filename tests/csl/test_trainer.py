@@ -601,6 +601,34 @@ def test_a_last_update_that_explodes_is_no_result(
         run(training(schedule=PLAIN["schedule"] | schedule), tmp_path)
 
 
+def test_adamw_trains_with_two_rates_and_resumes(tmp_path: Path) -> None:
+    """Its first update is about lr × sign of the gradient, so that rates show in the weights."""
+    schedule = PLAIN["schedule"] | {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.0}
+    schedule |= {"head_lr_multiplier": 10.0, "steps_per_epoch": 1, "poly_power": 0.0}
+    once = training(schedule=schedule | {"epochs": 1})
+    start = _start_with_norms(once)
+    run(once, tmp_path / "once")
+    moved = {
+        key: (tensor - start[key]).abs().max().item()
+        for key, tensor in load(tmp_path / "once" / RESUME)["network"].items()
+        if tensor.is_floating_point() and "running" not in key
+    }
+    backbone = max(step for key, step in moved.items() if key.startswith("backbone."))
+    head = max(step for key, step in moved.items() if not key.startswith("backbone."))
+    assert backbone == pytest.approx(1e-3, rel=1e-2)
+    assert head == pytest.approx(1e-2, rel=1e-2)
+
+    asked = training(schedule=schedule | {"epochs": 2})
+    whole = run(asked, tmp_path / "whole")
+    interrupt(asked, tmp_path / "parts", after=1)
+    assert_same(run(asked, tmp_path / "parts"), tmp_path / "parts", whole, tmp_path / "whole")
+
+
+def _start_with_norms(asked: Training) -> dict[str, Tensor]:
+    torch.manual_seed(asked.seed)
+    return build_network(asked.config.network, 8, None).state_dict()
+
+
 # Two ranks. Batch statistics are each rank's own on CPUs, so that only a network without them
 # can be held to the numbers of one rank.
 
@@ -627,6 +655,7 @@ def _groups_training(name: str = "groups") -> Training:
             "selection": {"selector": "ael"},
             "loss": {"reduction": "sum", "strong": 1e-4, "masked": 1e-4, "feature": 1e-4},
         },
+        "ohem": {"loss": {"supervised": "ohem", "ohem_threshold": 0.1, "ohem_min_kept": 200}},
     }
     return training(schedule=PLAIN["schedule"] | schedule, **sections[name])
 
@@ -666,7 +695,7 @@ def _rank(rank: int, folder: Path) -> None:
     finish("seldom", _batches_training(every=3))
     finish("seldom-resumed", _batches_training(every=3), stop_after=1)
     csl.trainer.build_network = _without_batch_statistics
-    for name in ("groups", "state", "scale"):
+    for name in ("groups", "state", "scale", "ohem"):
         finish(name, _groups_training(name))
     distributed.barrier()
     distributed.destroy_process_group()
@@ -707,7 +736,7 @@ def test_ranks_score_every_image_once(two_ranks: Path, name: str) -> None:
     assert rows.tolist() == np.bincount(truth, minlength=8).tolist()
 
 
-@pytest.mark.parametrize("name", ["groups", "state", "scale"])
+@pytest.mark.parametrize("name", ["groups", "state", "scale", "ohem"])
 def test_two_ranks_train_as_one_does(
     two_ranks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
