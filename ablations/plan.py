@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from ablations.expand import Cell, Grid
-from csl.identity import Identity, Training, identify
+from csl.identity import Identity, Training, identify_all
 from csl.locations import Locations
 from results.schema import FINAL_FAILURES, Record
 from results.store import Store
@@ -63,8 +63,8 @@ def make_plan(
     """
     records = store.latest()
     found: dict[str, tuple[Cell, Identity, list[str]]] = {}
-    for cell in grid.cells:
-        identity = identify(cell.training, locations)
+    identities = identify_all((cell.training for cell in grid.cells), locations)
+    for cell, identity in zip(grid.cells, identities, strict=True):
         found.setdefault(identity.id, (cell, identity, []))[2].append(grid.label(cell))
     trainings = []
     for cell, identity, labels in found.values():

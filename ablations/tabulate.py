@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ablations.expand import Grid
 from csl.errors import InputError
-from csl.identity import Training, identify
+from csl.identity import Training, identify_all
 from csl.locations import Locations
 from results.schema import Record
 from results.store import Store
@@ -47,7 +47,8 @@ def _keys(grid: Grid, locations: Locations, records: Mapping[str, Record]) -> di
         locations.data_root is not None or grid.cells[0].training.config.data.dataset == "shapes"
     )
     if at_hand:
-        return {each: identify(each, locations).id for each in trainings}
+        identities = identify_all(trainings, locations)
+        return {each: found.id for each, found in zip(trainings, identities, strict=True)}
     by_recipe: dict[str, list[str]] = {}
     for key, record in records.items():
         by_recipe.setdefault(record.recipe, []).append(key)

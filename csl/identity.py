@@ -4,12 +4,13 @@ Importable without torch: planning names every training before anything runs.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
-from csl.config import TrainingConfig
-from csl.data.entries import digest
+from csl.config import DataConfig, TrainingConfig
+from csl.data.entries import SplitLists, digest
 from csl.data.files import split_files
 from csl.data.layouts import LAYOUTS
 from csl.data.lists import open_lists
@@ -65,14 +66,29 @@ def identify(training: Training, locations: Locations) -> Identity:
         InputError: the lists, the dataset or the weights file are missing or malformed, or no
             image is unlabeled and the schedule asks for some.
     """
-    lists = open_lists(training.config.data, training.split, locations)
-    if training.config.schedule.unlabeled_batch and not lists.unlabeled:
-        data = training.config.data
+    return identify_all([training], locations)[0]
+
+
+def identify_all(trainings: Iterable[Training], locations: Locations) -> list[Identity]:
+    """``identify`` of each of them; the lists of a split are read once for all."""
+
+    @cache
+    def lists_of(data: DataConfig, split: str) -> SplitLists:
+        return open_lists(data, split, locations)
+
+    return [
+        _identify(each, lists_of(each.config.data, each.split), locations) for each in trainings
+    ]
+
+
+def _identify(training: Training, lists: SplitLists, locations: Locations) -> Identity:
+    schedule, data = training.config.schedule, training.config.data
+    if schedule.unlabeled_batch and not lists.unlabeled:
         raise InputError(
             "the list is empty: no image is unlabeled",
             file=split_files(LAYOUTS[data.dataset], training.split, locations)["unlabeled"],
             key="schedule.unlabeled_batch",
-            value=training.config.schedule.unlabeled_batch,
+            value=schedule.unlabeled_batch,
             remedy="name unlabeled images there (the labeled ones again, for the ceiling with "
             "all labels), or set schedule.unlabeled_batch to 0",
         )

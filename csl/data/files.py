@@ -146,9 +146,9 @@ def images_below(folder: Path, layout: Layout) -> list[str]:
                         file=linked,
                         remedy="put the images themselves there, or write an unlabeled.txt",
                     )
-            below = Path(parent).relative_to(folder)
+            below = Path(parent).relative_to(folder).as_posix()
             images += [
-                (below / name).as_posix()
+                f"{below}/{name}"
                 for name in names
                 if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
             ]

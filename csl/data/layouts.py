@@ -53,7 +53,7 @@ class Layout:
         """
         if root is None:
             raise InputError(
-                f"{self.title} needs a folder and none was given",
+                f"no folder was given for {self.title}",
                 key="--data-root",
                 remedy=self.download,
             )
@@ -160,7 +160,7 @@ _LAYOUTS = (
     ),
     Layout(
         name="folder",
-        title="a folder of images and masks",
+        title="images and masks of one's own",
         markers=("images",),
         prefixes=(".",),
         image_folders=("images",),

@@ -71,10 +71,6 @@ def _parse(line: str, masks: bool, where: str) -> Entry:
             value=line,
             remedy="write two relative paths in UTF-8 with one tab between them, or one space",
         )
-    if masks and len(fields) == 1:
-        raise InputError(
-            "the image has no mask", file=where, value=line, remedy="name its mask after it"
-        )
     paths = [PurePosixPath(field) for field in fields]
     for path in paths:
         if path.is_absolute() or ".." in path.parts:
@@ -84,6 +80,10 @@ def _parse(line: str, masks: bool, where: str) -> Entry:
                 value=path,
                 remedy="write paths relative to that folder, such as JPEGImages/2007_000032.jpg",
             )
+    if masks and len(fields) == 1:
+        raise InputError(
+            "the image has no mask", file=where, value=line, remedy="name its mask after it"
+        )
     return Entry(str(paths[0]), str(paths[1]) if len(paths) == 2 else None)
 
 

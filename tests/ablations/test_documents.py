@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ablations.documents import find, read
+from ablations.documents import find, read, validate
 from ablations.spec import Setting, Spec, load_setting, load_spec
+from csl.config import TrainingConfig
+from csl.data.layouts import LAYOUTS
 from tests.ablations.conftest import SPEC, refused
 
 
@@ -124,3 +126,10 @@ def test_a_document_loads_with_a_byte_order_mark_and_comments(file: Path) -> Non
 def test_the_other_kind_of_document_is_refused(file: Path) -> None:
     file.write_text(SPEC)
     assert refused(lambda: read(file, Setting)).file == file
+
+
+@pytest.mark.parametrize("dataset", ["shapes", *LAYOUTS])
+def test_a_fault_in_the_data_is_named_as_the_document_has_it(dataset: str) -> None:
+    content = {"data": {"dataset": dataset, "classes": 1}}
+    error = refused(lambda: validate(content, TrainingConfig, "mine.yaml"))
+    assert (error.key, error.value) == ("data.classes", 1)

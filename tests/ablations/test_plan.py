@@ -145,7 +145,7 @@ def test_a_record_of_other_data_does_not_count(
     for cell in made.cells:
         stored(cell.training, here)
     assert not make_plan(made, here, store).to_run
-    (voc / "splits/2/unlabeled.txt").write_text("JPEGImages/d.jpg\n")
+    (voc / "splits/2/labeled.txt").write_text("JPEGImages/a.jpg SegmentationClass/a.png\n")
     assert len(make_plan(made, here, store).to_run) == len(made.cells)
 
 

@@ -34,11 +34,12 @@ def name(asked: Training, locations: Locations | None = None) -> str:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
-    """A tiny VOC2012 folder: train images a, b, c, val image v; split ``2`` labels a and b."""
+    """A tiny VOC2012 folder: train images a, b, c, val image v, d in no list; split ``2`` labels
+    a and b."""
     root = tmp_path / "VOC2012"
     for folder in ("JPEGImages", "SegmentationClass", "splits/2"):
         (root / folder).mkdir(parents=True)
-    for index, image in enumerate("abcv"):
+    for index, image in enumerate("abcvd"):
         (root / "JPEGImages" / f"{image}.jpg").write_bytes(b"x" * (index + 1))
         (root / "SegmentationClass" / f"{image}.png").write_bytes(b"m")
     lines = {image: f"JPEGImages/{image}.jpg SegmentationClass/{image}.png\n" for image in "abcv"}
@@ -225,8 +226,8 @@ def test_the_schema_matters(monkeypatch: pytest.MonkeyPatch) -> None:
             "splits/2/labeled.txt",  # another mask
             "JPEGImages/a.jpg SegmentationClass/v.png\nJPEGImages/b.jpg SegmentationClass/b.png\n",
         ),
-        ("splits/2/unlabeled.txt", "JPEGImages/c.jpg\nJPEGImages/a.jpg\n"),
-        ("splits/val.txt", "JPEGImages/c.jpg SegmentationClass/c.png\n"),
+        ("splits/2/unlabeled.txt", "JPEGImages/d.jpg\nJPEGImages/c.jpg\n"),
+        ("splits/val.txt", "JPEGImages/d.jpg SegmentationClass/c.png\n"),
         ("JPEGImages/a.jpg", "longer than before"),
         ("JPEGImages/c.jpg", "longer than before"),
         ("JPEGImages/v.jpg", "longer than before"),
@@ -249,6 +250,15 @@ def test_an_unlabeled_images_mask_file_does_not_matter(voc: Path) -> None:
     before = voc_name(voc)
     (voc / "SegmentationClass/c.png").unlink()
     assert voc_name(voc) == before
+
+
+def test_without_an_unlabeled_image_only_the_supervised_baseline_is_named(voc: Path) -> None:
+    (voc / "splits/2/unlabeled.txt").write_text("")
+    with pytest.raises(InputError, match="no image is unlabeled") as refused:
+        voc_name(voc)
+    assert refused.value.file == voc / "splits/2/unlabeled.txt"
+    assert refused.value.key == "schedule.unlabeled_batch"
+    assert name(training({**VOC, "schedule": {"unlabeled_batch": 0}}, "2"), Locations(voc))
 
 
 def test_the_weights_content_matters_and_their_place_does_not(tmp_path: Path) -> None:
