@@ -6,9 +6,7 @@ import pytest
 
 import ablations
 from ablations.documents import read
-from ablations.expand import Options, expand
 from ablations.spec import Setting, Spec, load_setting, load_spec
-from csl.config import PROFILES
 from results.published import load
 from tests.ablations.conftest import SPEC, VOC_SETTING, refused
 
@@ -23,16 +21,8 @@ def test_something_is_packaged() -> None:
 
 
 @pytest.mark.parametrize("name", SPECS)
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("profile", PROFILES)
-def test_every_packaged_spec_expands_on_every_packaged_setting(
-    name: str, setting: str, profile: str
-) -> None:
-    spec, where = load_spec(name), load_setting(setting)
-    assert (spec[0].name, where[0].name) == (name, setting), "a file is called what it holds"
-    grid = expand(spec, where, Options(profile=profile))
-    assert len(grid.cells) == len(spec[0].variants) * len(spec[0].splits) * len(spec[0].seeds)
-    assert len({cell.training for cell in grid.cells}) == len(grid.cells)
+def test_a_packaged_spec_is_called_what_its_file_is(name: str) -> None:
+    assert load_spec(name)[0].name == name
 
 
 @pytest.mark.parametrize("name", SPECS)
