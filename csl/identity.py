@@ -18,7 +18,7 @@ from csl.data.lists import open_lists
 from csl.errors import InputError
 from csl.locations import Locations
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised whenever the same configuration starts to mean other numbers."""
 
 

@@ -17,7 +17,7 @@ from csl.config import SelectionConfig, TrainingConfig
 from csl.data.lists import Entry, SplitLists
 from csl.data.source import IGNORE, open_source
 from csl.errors import InputError, NotANumberError
-from csl.evaluate import confusion_matrix
+from csl.evaluate import confusion_matrix, image_logits
 from csl.locations import Locations
 from csl.models import build_network
 from csl.plane import Plane, feature_plane
@@ -115,9 +115,7 @@ def network_predictions(
         mask = mask or Image.new("L", decoded.size, IGNORE)
         pixels = to_pixels(decoded).to(device)
         image = normalize(pixels, config.data.mean, config.data.std)
-        bf16 = config.schedule.precision == "bf16"
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = network(image.unsqueeze(0))
+        logits = image_logits(network, image.unsqueeze(0), config)
         return logits.float(), to_pixels(mask).unsqueeze(0).to(device)
 
     judged = (lists.val if images == "val" else lists.unlabeled)[:limit]

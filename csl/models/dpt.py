@@ -93,8 +93,7 @@ class DptHead(nn.Module):
 
 
 class Dpt(SegmentationNetwork):
-    """DINOv2 and the DPT head. Images whose sides are no whole patches are resized to the nearest
-    size that is (UniMatch V2's evaluation does the same).
+    """DINOv2 and the DPT head. It takes images of whole patches, ``DPT_PATCH`` pixels each way.
 
     Args:
         backbone: timm's name of a Vision Transformer of twelve layers.
@@ -108,9 +107,6 @@ class Dpt(SegmentationNetwork):
         self.head = DptHead(width, classes)
 
     def encode(self, images: Tensor) -> list[Tensor]:
-        height, width = (max(1, round(side / DPT_PATCH)) * DPT_PATCH for side in images.shape[2:])
-        if images.shape[2:] != (height, width):
-            images = _resize(images, (height, width))
         # With DINOv2's last norm on every layer's tokens, as its own intermediate layers have it.
         features: list[Tensor] = self.backbone.forward_intermediates(  # type: ignore[operator]
             images, indices=_TAPS, norm=True, intermediates_only=True
@@ -119,8 +115,8 @@ class Dpt(SegmentationNetwork):
 
     def decode(self, features: list[Tensor], size: torch.Size) -> Tensor:
         rows, columns = features[0].shape[2:]
-        logits = _resize(self.head(features), (rows * DPT_PATCH, columns * DPT_PATCH))
-        return logits if logits.shape[2:] == size else _resize(logits, size)
+        assert size == (rows * DPT_PATCH, columns * DPT_PATCH), "images of whole patches"
+        return _resize(self.head(features), size)
 
     def blocks(self) -> list[nn.Module]:
         return list(self.backbone.get_submodule("blocks").children())

@@ -186,7 +186,7 @@ def test_the_center_crop_is_of_image_and_mask() -> None:
     source = Memory(images, masks)
     asked = config(crop=4, classes=7, mode="center_crop")
     values = normalize(
-        Image.fromarray(np.arange(7, dtype=np.uint8)[None, :, None].repeat(3, 2)),
+        torch.arange(7, dtype=torch.uint8).expand(3, 1, 7),
         asked.data.mean,
         asked.data.std,
     )[0, 0]

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from csl.config import DeepLabConfig, DptConfig, NetworkConfig, SegFormerConfig
 from csl.models import SegmentationNetwork, build_network
@@ -95,15 +94,6 @@ def test_the_output_stride_is_that_of_the_high_level_features(name: str, stride:
 
 
 @torch.inference_mode()
-def test_images_of_no_whole_patches_are_resized_to_the_nearest() -> None:
-    network = build(CONFIGS["vit_small_patch14_dinov2"]).eval()
-    odd = images(1, 36, 33)
-    resized = interpolate(odd, (42, 28), mode="bilinear", align_corners=True)
-    for ours, theirs in zip(network.encode(odd), network.encode(resized), strict=True):
-        assert ours.shape[2:] == (3, 2)
-        assert torch.allclose(ours, theirs, atol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("config", "classes", "millions"),
     [
