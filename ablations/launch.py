@@ -117,38 +117,52 @@ def _jobs(plan: Plan, locations: Locations, store: Path) -> list[Job]:
 
 
 def check_batches(config: TrainingConfig, workers: int) -> None:
-    """Refuse a number of workers that cannot share the batches.
+    """Refuse a number of workers that cannot share the batches, or the parts that those pass in.
 
     Raises:
         InputError: a batch or a group of images would be torn apart, or BatchNorm starved.
     """
     schedule = config.schedule
-    for key in ("labeled_batch", "unlabeled_batch"):
-        size = getattr(schedule, key)
-        if size % workers:
+    labeled, unlabeled = schedule.labeled_batch, schedule.unlabeled_batch
+    blocks = workers * schedule.accumulate
+    fewer = "choose fewer --workers, a smaller schedule.accumulate, or larger batches"
+    for key, size in (("labeled_batch", labeled), ("unlabeled_batch", unlabeled)):
+        if size % blocks:
             raise InputError(
-                f"{workers} workers cannot share this batch evenly",
+                f"{_sharers(config, workers)} cannot share this batch evenly",
                 key=f"schedule.{key}",
                 value=size,
-                remedy=f"choose --workers among the divisors of {size}",
+                remedy=f"choose --workers among the divisors of {size // schedule.accumulate}",
             )
     group = config.loss.ohem_group
-    if config.loss.supervised == "ohem" and schedule.labeled_batch // workers % group:
+    if config.loss.supervised == "ohem" and labeled // blocks % group:
+        groups = labeled // schedule.accumulate // group
         raise InputError(
-            f"{workers} workers would tear groups of labeled images apart",
+            f"{_sharers(config, workers)} would tear groups of labeled images apart",
             key="loss.ohem_group",
             value=group,
-            remedy=f"choose --workers among the divisors of {schedule.labeled_batch // group}",
+            remedy=f"choose --workers among the divisors of {groups}",
+        )
+    mixes = config.augmentation.cutmix > 0 or (config.masking.enabled and config.masking.cutmix)
+    if mixes and blocks > 1 and unlabeled // blocks % 2:
+        raise InputError(
+            f"{_sharers(config, workers)} would tear pairs of unlabeled images for CutMix apart",
+            key="schedule.unlabeled_batch",
+            value=unlabeled,
+            remedy=fewer,
         )
     # BatchNorm needs two values per channel, and global pooling leaves one per image.
-    weak = (schedule.labeled_batch + schedule.unlabeled_batch) // workers
-    views = schedule.unlabeled_batch * (2 if config.masking.enabled else 1) // workers
-    if weak < _BATCH_NORM_MIN or (schedule.unlabeled_batch and views < _BATCH_NORM_MIN):
+    weak = (labeled + unlabeled) // blocks
+    views = unlabeled * (2 if config.masking.enabled else 1) // blocks
+    if weak < _BATCH_NORM_MIN or (unlabeled and views < _BATCH_NORM_MIN):
         raise InputError(
-            "a worker would have a single image, and BatchNorm needs two",
-            key="schedule.unlabeled_batch"
-            if schedule.unlabeled_batch
-            else "schedule.labeled_batch",
-            value=f"{schedule.labeled_batch} + {schedule.unlabeled_batch} on {workers} workers",
-            remedy="enlarge the batches, or use fewer --workers",
+            "a worker would have a single image at a time, and BatchNorm needs two",
+            key=f"schedule.{'unlabeled' if unlabeled else 'labeled'}_batch",
+            value=f"{labeled} + {unlabeled} for {_sharers(config, workers)}",
+            remedy=fewer,
         )
+
+
+def _sharers(config: TrainingConfig, workers: int) -> str:
+    parts = config.schedule.accumulate
+    return f"{workers} workers" + (f" in {parts} parts (schedule.accumulate)" if parts > 1 else "")

@@ -78,6 +78,14 @@ class StepBatch:
     valid: Tensor
     unlabeled_truth: Tensor
 
+    def split(self, parts: int) -> list["StepBatch"]:
+        """Equal contiguous parts of the images."""
+        pieces = {name: tensor.tensor_split(parts) for name, tensor in vars(self).items()}
+        return [
+            StepBatch(**{name: several[part] for name, several in pieces.items()})
+            for part in range(parts)
+        ]
+
 
 @dataclass(frozen=True)
 class LoadedBatch:
@@ -155,8 +163,9 @@ class _Unlabeled:
 class Batches(Dataset[LoadedBatch]):
     """The batches of one training on one rank: ``batches[step]`` for any step from 0.
 
-    The ranks share each global batch in equal contiguous blocks, so that CutMix partners, which
-    are neighbors, stay on one rank; the ranks' union does not depend on their number.
+    The ranks share each part of a global batch (``schedule.accumulate``) in equal contiguous
+    blocks, so that CutMix partners, which are neighbors, stay on one rank; the ranks' union does
+    not depend on their number. A rank's images are ordered by part.
 
     Args:
         config: the training.
@@ -250,10 +259,12 @@ class Batches(Dataset[LoadedBatch]):
                 raise batch
             yield batch
 
-    def _slots(self, batch: int) -> range:
-        """This rank's block of a global batch."""
-        own = batch // self._world_size
-        return range(self._rank * own, (self._rank + 1) * own)
+    def _slots(self, batch: int) -> list[int]:
+        """This rank's block of each part of a global batch."""
+        parts = self._config.schedule.accumulate
+        own = batch // (self._world_size * parts)
+        firsts = [(part * self._world_size + self._rank) * own for part in range(parts)]
+        return [slot for first in firsts for slot in range(first, first + own)]
 
     def _labeled_entries(self, step: int) -> Iterator[tuple[int, Entry]]:
         """This rank's slots of the step: an endless sequence of reshuffled passes."""

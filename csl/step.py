@@ -1,6 +1,6 @@
 """Takes one step's batch; gives the loss of Eq. 1, 2, 14 and what to record of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -21,15 +21,19 @@ from csl.models import SegmentationNetwork
 from csl.recording import PseudoLabelRecorder
 from csl.selection import Selection, build_selector
 
+Counts = dict[str, Tensor]
+"""What each term's sum over the global batch is divided by, at least 1 each."""
+
 
 @dataclass(frozen=True)
 class StepTerms:
-    """The loss to differentiate, and this rank's detached share of every recorded sum.
+    """The loss to differentiate, and this part's detached share of every recorded sum.
 
     Args:
-        loss: scalar; its gradient, averaged over ranks, is that of the global batch.
-        losses: float64 [5]: this rank's share of total, labeled, strong, masked and feature loss.
-            Shares of all ranks add up to the loss of the global batch.
+        loss: scalar; its gradient, added over parts and averaged over ranks, is that of the global
+            batch.
+        losses: float64 [5]: this part's share of total, labeled, strong, masked and feature loss.
+            Shares of all parts and ranks add up to the loss of the global batch.
         pseudo_labels: int64 [2 + L]: valid pixels, reliable ones, and the L counts of those of
             known truth that ``PseudoLabelRecorder`` gives (Fig. 6).
     """
@@ -39,14 +43,32 @@ class StepTerms:
     pseudo_labels: Tensor
 
 
+@dataclass(frozen=True)
+class _Draws:
+    """A step's draws: made for the whole global batch, of which this is one of equal blocks."""
+
+    generator: torch.Generator
+    block: int
+    blocks: int
+
+    def own(self, drawn: Tensor) -> Tensor:
+        """The block's part of what was drawn for the global batch, [B, …] both."""
+        return drawn.tensor_split(self.blocks)[self.block]
+
+
 class CslStep(nn.Module):
     """One training step as a module, so that data-parallel wrapping sees a single forward.
+
+    The global batch passes in ``schedule.accumulate`` parts, and the ranks share each part
+    (contiguous blocks). Draws, and what losses are divided by, are of the whole global batch: where
+    no BatchNorm couples images, the parts' gradients add up to those of the batch in one part.
+    Selectors that judge by more than the image (running averages, ``ael``, ``u2pl``) see a part.
 
     Args:
         network: the segmentation network.
         config: the training.
         seed: the training's seed; draws of a step depend on it and the step alone.
-        rank, world: this process's share of the global batch (contiguous blocks).
+        rank, world: this process's block of each part.
         total_steps: of the whole training; some selectors change with its progress.
     """
 
@@ -70,30 +92,49 @@ class CslStep(nn.Module):
         self.seed = seed
         self.rank = rank
         self.world = world
+        self.blocks = world * config.schedule.accumulate  # that the global batch has
 
-    def forward(self, batch: StepBatch, step: int) -> StepTerms:
-        """Loss of one step.
+    def counts(self, parts: Iterable[StepBatch]) -> Counts:
+        """What each term's sum over the global batch is divided by; all ranks ask together.
 
         Args:
-            batch: this rank's images.
+            parts: all of this rank's images.
+        """
+        each = [_counts(part, self.config) for part in parts]
+        total = torch.stack([torch.stack(list(of_part.values())) for of_part in each]).sum(0)
+        if self.world > 1:
+            distributed.all_reduce(total)
+        return dict(zip(each[0], total.clamp(min=1), strict=True))
+
+    def forward(
+        self, batch: StepBatch, step: int, part: int = 0, counts: Counts | None = None
+    ) -> StepTerms:
+        """Loss of one step, or of a part of it.
+
+        Args:
+            batch: this rank's images of the part.
             step: global step, from 0; with the seed it decides every random draw.
+            part: from 0.
+            counts: the step's; None where this part is all of it.
 
         Raises:
             NotANumberError: the network's logits are NaN or infinite.
         """
-        with _draws_of(self.seed, step, self.rank, batch.labeled_image.device):
-            return self._terms_of(batch, step)
+        counts = self.counts([batch]) if counts is None else counts
+        block = part * self.world + self.rank
+        with _draws_of(self.seed, step, block, batch.labeled_image.device):
+            return self._terms_of(batch, step, block, counts)
 
-    def _terms_of(self, batch: StepBatch, step: int) -> StepTerms:
+    def _terms_of(self, batch: StepBatch, step: int, block: int, counts: Counts) -> StepTerms:
         labeled_valid = batch.labeled_mask != IGNORE
         if not self.config.schedule.unlabeled_batch:
             logits = self.network(batch.labeled_image)
             nothing = torch.zeros(2 + self.recorder.length, dtype=torch.int64, device=logits.device)
             supervised = _supervised(logits, batch.labeled_mask, self.config.loss)
-            return self._terms({"labeled": supervised}, nothing)
+            return self._terms({"labeled": supervised}, counts, nothing)
 
-        generator = _step_generator(self.seed, step)
-        keep = self._channel_masks(batch.weak.shape[0], generator, batch.weak.device)
+        draws = _Draws(_step_generator(self.seed, step), block, self.blocks)
+        keep = self._channel_masks(batch.weak.shape[0], draws, batch.weak.device)
         labeled, unlabeled = batch.labeled_image.shape[0], batch.weak.shape[0]
         logits = self.network(torch.cat([batch.labeled_image, batch.weak]), keep)
         on_labeled, on_weak, on_perturbed = logits.split([labeled, unlabeled, unlabeled])
@@ -105,7 +146,7 @@ class CslStep(nn.Module):
         strong = cutmix(batch.strong, batch.strong[partner], batch.cutmix)
         masked, masked_valid = _mixed(chosen, batch.valid, partner, batch.masked_cutmix)
         views = {"strong": strong}
-        views |= self._masked_views(batch, masked.reliable, partner, generator)
+        views |= self._masked_views(batch, masked.reliable, partner, draws)
         with running_statistics_left_alone(self.network):
             sizes = [len(view) for view in views.values()]
             on_views = self.network(torch.cat(list(views.values()))).split(sizes)
@@ -124,7 +165,7 @@ class CslStep(nn.Module):
             terms["masked"] = self._pseudo_labeled(seen["masked"], masked, masked_valid)
         if "labeled_masked" in seen:
             terms["labeled_masked"] = _cross_entropy(seen["labeled_masked"], batch.labeled_mask)
-        return self._terms(terms, self._recorded(on_weak, chosen, batch))
+        return self._terms(terms, counts, self._recorded(on_weak, chosen, batch))
 
     def _recorded(self, logits: Tensor, chosen: Selection, batch: StepBatch) -> Tensor:
         """``StepTerms.pseudo_labels``."""
@@ -132,7 +173,7 @@ class CslStep(nn.Module):
         return torch.cat([selected, self.recorder(logits, chosen, batch.unlabeled_truth)])
 
     def _masked_views(
-        self, batch: StepBatch, reliable: Tensor, partner: Tensor, generator: torch.Generator
+        self, batch: StepBatch, reliable: Tensor, partner: Tensor, draws: _Draws
     ) -> dict[str, Tensor]:
         """The masked images that the configuration asks for (Table 10), by the name of their term.
 
@@ -142,43 +183,35 @@ class CslStep(nn.Module):
         if not masking.enabled:
             return {}
         device, size = batch.weak.device, batch.weak.shape[-1]
-        patches = self._patches(batch.weak.shape[0], size, generator).to(device)
+        patches = self._patches(batch.weak.shape[0], size, draws).to(device)
         views = {}
         if masking.images != "labeled":
             image = cutmix(batch.masked, batch.masked[partner], batch.masked_cutmix)
             target = droppable(reliable, masking)
             views["masked"] = perturb(image, target, patches, batch.apply_mask)
         if masking.images != "unlabeled":
-            patches = self._patches(batch.labeled_image.shape[0], size, generator).to(device)
+            patches = self._patches(batch.labeled_image.shape[0], size, draws).to(device)
             target = droppable(torch.ones_like(patches), masking)
             views["labeled_masked"] = perturb(
                 batch.labeled_masked, target, patches, batch.labeled_apply_mask
             )
         return views
 
-    def _pseudo_labeled(
-        self, logits: Tensor, chosen: Selection, valid: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Loss sum of unlabeled images, and what to divide it by."""
+    def _pseudo_labeled(self, logits: Tensor, chosen: Selection, valid: Tensor) -> Tensor:
+        """Loss sum of unlabeled images."""
         if chosen.soft_target is None:
             total = weighted_cross_entropy_sum(logits, chosen.label, chosen.weight, valid)
         else:
             total = soft_cross_entropy_sum(logits, chosen.soft_target, chosen.weight, valid)
         if chosen.loss_scale is not None:
             total = total * chosen.loss_scale.float()
-        if self.config.loss.reduction == "sum":
-            return total, torch.tensor(len(valid), device=valid.device)
-        return total, valid.sum()
+        return total
 
-    def _terms(self, terms: dict[str, tuple[Tensor, Tensor]], pseudo_labels: Tensor) -> StepTerms:
-        sums = torch.stack([total for total, _ in terms.values()])
-        counts = torch.stack([count for _, count in terms.values()])
-        if self.world > 1:
-            distributed.all_reduce(counts)
-        means = dict(zip(terms, sums / counts.clamp(min=1), strict=True))
+    def _terms(self, sums: dict[str, Tensor], counts: Counts, pseudo_labels: Tensor) -> StepTerms:
+        means = {name: total / counts[name] for name, total in sums.items()}
         # On unlabeled images, on labeled ones, or their average (Table 10).
         masked = [means[name] for name in ("masked", "labeled_masked") if name in means]
-        zero = sums.new_zeros(())
+        zero = torch.zeros_like(means["labeled"])
         parts = torch.stack(
             [
                 means["labeled"],
@@ -188,7 +221,7 @@ class CslStep(nn.Module):
             ]
         )
         loss = self.config.loss
-        weights = sums.new_tensor([1.0, loss.strong, loss.masked, loss.feature])
+        weights = parts.new_tensor([1.0, loss.strong, loss.masked, loss.feature])
         total = (weights * parts).sum() / loss.divisor
         return StepTerms(
             loss=total * self.world,  # data-parallel averages gradients; the shares are to be added
@@ -196,29 +229,51 @@ class CslStep(nn.Module):
             pseudo_labels=pseudo_labels,
         )
 
-    def _channel_masks(
-        self, own: int, generator: torch.Generator, device: torch.device
-    ) -> tuple[Tensor, ...]:
-        """Channel dropout for this rank's weak images, drawn for the whole global batch (D.1)."""
+    def _channel_masks(self, own: int, draws: _Draws, device: torch.device) -> tuple[Tensor, ...]:
+        """Channel dropout for the part's weak images (D.1)."""
         keep = 1 - self.config.loss.feature_dropout
-        block = slice(self.rank * own, (self.rank + 1) * own)
         drawn = [
-            torch.bernoulli(torch.full((own * self.world, c, 1, 1), keep), generator=generator)
+            torch.bernoulli(
+                torch.full((own * draws.blocks, c, 1, 1), keep), generator=draws.generator
+            )
             for c in self.network.channels
         ]
-        return tuple((mask[block] / keep).to(device) for mask in drawn)
+        return tuple((draws.own(mask) / keep).to(device) for mask in drawn)
 
-    def _patches(self, own: int, size: int, generator: torch.Generator) -> Tensor:
-        """Mask patches for this rank's images, drawn for the whole global batch."""
-        patches = draw_patches(own * self.world, size, self.config.masking, generator)
-        return patches[self.rank * own : (self.rank + 1) * own]
+    def _patches(self, own: int, size: int, draws: _Draws) -> Tensor:
+        """Mask patches for the part's images."""
+        masking = self.config.masking
+        return draws.own(draw_patches(own * draws.blocks, size, masking, draws.generator))
 
 
-def _supervised(logits: Tensor, mask: Tensor, loss: LossConfig) -> tuple[Tensor, Tensor]:
-    """Loss sum of labeled images, and what to divide it by."""
+def _counts(batch: StepBatch, config: TrainingConfig) -> Counts:
+    """What the terms' sums are divided by; masks alone decide it."""
+    loss, masking, labels, valid = config.loss, config.masking, batch.labeled_mask, batch.valid
+
+    def pixels_or_images(valid: Tensor) -> Tensor:
+        return torch.full_like(known, len(valid)) if loss.reduction == "sum" else valid.sum()
+
+    known = (labels != IGNORE).sum()
+    groups = torch.full_like(known, len(labels) // loss.ohem_group)
+    counts = {"labeled": known if loss.supervised == "ce" else groups}
+    if not config.schedule.unlabeled_batch:
+        return counts
+    partner = partners(len(valid), valid.device)
+    mixed = cutmix(valid, valid[partner], batch.cutmix)
+    counts |= {"strong": pixels_or_images(mixed), "feature": pixels_or_images(valid)}
+    if masking.enabled and masking.images != "labeled":
+        mixed = cutmix(valid, valid[partner], batch.masked_cutmix)
+        counts["masked"] = pixels_or_images(mixed)
+    if masking.enabled and masking.images != "unlabeled":
+        counts["labeled_masked"] = known
+    return counts
+
+
+def _supervised(logits: Tensor, mask: Tensor, loss: LossConfig) -> Tensor:
+    """Loss sum of labeled images."""
     if loss.supervised == "ce":
         return _cross_entropy(logits, mask)
-    return hardest_pixels_cross_entropy(
+    total, _ = hardest_pixels_cross_entropy(
         logits,
         mask,
         mask != IGNORE,
@@ -226,12 +281,12 @@ def _supervised(logits: Tensor, mask: Tensor, loss: LossConfig) -> tuple[Tensor,
         min_kept=loss.ohem_min_kept,
         group=loss.ohem_group,
     )
+    return total
 
 
-def _cross_entropy(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy sum of labeled images and their number of pixels with a class."""
-    valid = mask != IGNORE
-    return weighted_cross_entropy_sum(logits, mask, None, valid), valid.sum()
+def _cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy sum of labeled images."""
+    return weighted_cross_entropy_sum(logits, mask, None, mask != IGNORE)
 
 
 def _mixed(
@@ -255,7 +310,7 @@ def _mixed(
 def partners(count: int, device: torch.device) -> Tensor:
     """CutMix partners: neighbours swap (0-1, 2-3, …), the odd one out takes the first.
 
-    Pairs never straddle ranks that hold an even share, so the worker count changes nothing."""
+    Pairs never straddle blocks of even size, so neither workers nor parts change anything."""
     return (torch.arange(count, device=device) ^ 1) % count
 
 

@@ -5,6 +5,7 @@ Runs alone, under torchrun or under Ray Train: it joins torch's process group if
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,7 @@ class _Run:
         )
         self.selector = own_step.selector
         self.recorder = own_step.recorder
+        self.counts = own_step.counts
         step: nn.Module = own_step
         if self.world > 1:
             if self.device.type == "cuda":
@@ -232,17 +234,26 @@ class _Run:
             strict=True,
         ):
             group["lr"] = rate * factor
-        prepared = batch.prepare(self.config.data, self.device)
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.config.schedule.precision == "bf16"
-        ):
-            terms = self.step(prepared, self.done)
         self.optimizer.zero_grad(set_to_none=True)
-        terms.loss.backward()
+        schedule = self.config.schedule
+        parts = batch.prepare(self.config.data, self.device).split(schedule.accumulate)
+        counts = self.counts(parts)
+        bf16 = schedule.precision == "bf16"
+        for at, part in enumerate(parts):
+            with self._over_ranks_with_the_last(at, len(parts)):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                    terms = self.step(part, self.done, at, counts)
+                terms.loss.backward()
+            self.sums.losses += terms.losses
+            self.sums.seen += terms.pseudo_labels
         self.optimizer.step()
-        self.sums.losses += terms.losses
-        self.sums.seen += terms.pseudo_labels
         self.done += 1
+
+    def _over_ranks_with_the_last(self, at: int, parts: int) -> AbstractContextManager[None]:
+        """Data-parallel averages the gradients of all parts once, with the last of them."""
+        if at + 1 < parts and isinstance(self.step, DistributedDataParallel):
+            return self.step.no_sync()
+        return nullcontext()
 
     def _learning_rate(self, step: int) -> float:
         """The backbone's."""
@@ -381,8 +392,9 @@ def _optimizer(network: SegmentationNetwork, config: TrainingConfig) -> torch.op
         {"params": list(network.backbone.parameters())},
         {"params": network.head_parameters()},
     ]
+    decay = schedule.weight_decay
     if schedule.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=schedule.lr, weight_decay=schedule.weight_decay)
+        return torch.optim.AdamW(groups, schedule.lr, weight_decay=decay, fused=True)
     return torch.optim.SGD(
-        groups, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
+        groups, schedule.lr, momentum=schedule.momentum, weight_decay=decay, fused=True
     )

@@ -27,12 +27,18 @@ class ScheduleConfig(Frozen):
     last partial batch dropped; ``steps_per_epoch`` shortens it. With ``unlabeled_batch`` 0 only the
     labeled list is trained on (the supervised baseline) and an epoch is one pass over it, at least
     one step.
+
+    A batch passes in ``accumulate`` parts of consecutive images, whose gradients are added before
+    the optimizer steps: less memory. BatchNorm's statistics are then of a part (and running ones
+    move with each), as are those of selectors that judge by more than an image; nothing else
+    changes.
     """
 
     epochs: Positive = 80
     steps_per_epoch: Positive | None = None
     labeled_batch: Positive = 8
     unlabeled_batch: Annotated[int, Field(ge=0)] = 8
+    accumulate: Positive = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     head_lr_multiplier: Annotated[float, Field(gt=0)] = 10.0
@@ -128,13 +134,23 @@ class TrainingConfig(Frozen):
 
     @model_validator(mode="after")
     def _grouped(self) -> Self:
-        loss, batch = self.loss, self.schedule.labeled_batch
-        if loss.supervised == "ohem" and batch % loss.ohem_group:
+        loss, schedule = self.loss, self.schedule
+        batch, parts = schedule.labeled_batch, schedule.accumulate
+        for size in (batch, schedule.unlabeled_batch):
+            if size % parts:
+                raise fault(
+                    f"a batch of {size} is not made of that many equal parts",
+                    key="schedule.accumulate",
+                    value=parts,
+                    remedy=f"choose it among the divisors of {size}",
+                )
+        if loss.supervised == "ohem" and batch // parts % loss.ohem_group:
+            of = f", in {parts} parts," if parts > 1 else ""
             raise fault(
-                f"a labeled batch of {batch} is not made of whole groups",
+                f"a labeled batch of {batch}{of} is not made of whole groups",
                 key="loss.ohem_group",
                 value=loss.ohem_group,
-                remedy=f"choose it among the divisors of {batch}",
+                remedy=f"choose it among the divisors of {batch // parts}",
             )
         return self
 

@@ -525,6 +525,33 @@ def test_workers_that_tear_groups_of_hard_examples_apart(
     assert len(launches) == 1
 
 
+def test_workers_and_parts_share_a_batch_together(
+    csl: Csl, spec: str, store: Store, launches: list[Any]
+) -> None:
+    run = ("run", spec, "--store", store.location, "--set", "schedule.accumulate=4")
+    ended = csl(*run, "--workers", 4)
+    assert_refused(ended, "schedule.labeled_batch", "schedule.accumulate", "divisors of 2")
+    # Two of each kind a worker, but one at a time.
+    ended = csl(*run, "--workers", 2)
+    assert_refused(ended, "schedule.unlabeled_batch", "pairs", "CutMix", "schedule.accumulate")
+    alone = (*run, "--workers", 2, "--set", "augmentation.cutmix=0.0")
+    ended = csl(*alone, "--set", "masking.enabled=false")
+    assert_refused(ended, "schedule.unlabeled_batch", "BatchNorm", "schedule.accumulate")
+    assert not launches
+    csl(*run, "--workers", 1)
+    csl(*alone)
+    assert len(launches) == 2
+    assert_refused(csl(*run, "--set", "schedule.accumulate=3"), "schedule.accumulate", "divisors")
+
+
+def test_workers_that_tear_pairs_for_cutmix_apart(
+    csl: Csl, spec: str, store: Store, launches: list[Any]
+) -> None:
+    ended = csl("run", spec, "--store", store.location, "--workers", 8)
+    assert_refused(ended, "schedule.unlabeled_batch", "CutMix", "--workers")
+    assert not launches
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

@@ -138,6 +138,20 @@ def test_ranks_share_out_the_same_batch(world_size: int) -> None:
             assert torch.equal(part[name], tensor[rank * own : (rank + 1) * own]), name
 
 
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_ranks_share_out_each_part_of_a_batch(world_size: int) -> None:
+    """So that a part is made of the same images for any number of ranks."""
+    batches = {"labeled_batch": 6, "unlabeled_batch": 12}
+    whole = build(config(**batches))[1].prepare(DATA, torch.device("cpu"))
+    for rank in range(world_size):
+        in_parts = build(config(**batches, accumulate=2), rank=rank, world_size=world_size)
+        own = in_parts[1].prepare(DATA, torch.device("cpu"))
+        for mine, part in zip(own.split(2), whole.split(2), strict=True):
+            for name, tensor in vars(part).items():
+                block = tensor.tensor_split(world_size)[rank]
+                assert torch.equal(vars(mine)[name], block), name
+
+
 def test_loaders_agree_whatever_their_workers_and_start() -> None:
     batches = build(config(epochs=2))
     state = torch.get_rng_state()

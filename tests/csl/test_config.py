@@ -231,6 +231,18 @@ def test_groups_of_hard_examples_divide_the_batch() -> None:
     resolve(three | {"loss.supervised": "ohem", "loss.ohem_group": 4})
 
 
+def test_parts_of_batches_are_equal_and_tear_no_group_apart() -> None:
+    four = {"schedule.labeled_batch": 8, "schedule.unlabeled_batch": 4, "schedule.accumulate": 4}
+    resolve(four)
+    resolve(four | {"schedule.unlabeled_batch": 0})
+    assert "a batch of 6 " in refusal(four | {"schedule.unlabeled_batch": 6})
+    assert "a batch of 2 " in refusal(four | {"schedule.labeled_batch": 2})
+    pairs = four | {"loss.supervised": "ohem", "loss.ohem_group": 2}
+    resolve(pairs)
+    assert "in 4 parts" in refusal(pairs | {"schedule.labeled_batch": 4})
+    assert "divisors of 2" in refusal(pairs | {"loss.ohem_group": 4})
+
+
 def test_the_supervised_baseline_masks_no_labeled_images() -> None:
     both = {"masking.images": "both", "schedule.unlabeled_batch": 0}
     assert "supervised baseline masks no images" in refusal(both)

@@ -607,3 +607,60 @@ def test_dropout_inside_a_network_belongs_to_the_step() -> None:
     assert torch.equal(loss(), loss(noise=1))
     assert not torch.equal(loss(), loss(step=1))
     assert not torch.equal(loss(), loss(rank=1))
+
+
+# Parts of a batch, and ranks.
+
+
+@pytest.mark.parametrize(("parts", "world"), [(2, 1), (1, 2), (2, 2), (4, 1)])
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"masking": PLAIN["masking"] | {"images": "both", "shape": "block"}},
+        {"masking": PLAIN["masking"] | {"cutmix": True}, "loss": {"reduction": "sum"}},
+        {"masking": {"enabled": False}, "loss": OHEM | {"ohem_min_kept": 20}},
+        {"schedule": {"unlabeled_batch": 0}},
+    ],
+)
+def test_parts_and_ranks_add_up_to_the_batch(
+    network: SegmentationNetwork, sections: dict[str, Any], parts: int, world: int
+) -> None:
+    """Losses, gradients and counts, where normalization does not couple images."""
+    network.eval()
+    schedule = PLAIN["schedule"] | {"labeled_batch": 4, "unlabeled_batch": 8}
+    schedule |= sections.get("schedule", {})
+
+    def added_up(parts: int, world: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+        asked = config(**sections | {"schedule": schedule | {"accumulate": parts}})
+        lists, source = (
+            open_lists(asked.data, "4", Locations()),
+            open_source(asked.data, Locations()),
+        )
+        steps = [CslStep(network, asked, 3, rank, world, total_steps=10) for rank in range(world)]
+        blocks = [
+            Batches(asked, lists, source, 3, rank, world)[1]
+            .prepare(asked.data, torch.device("cpu"))
+            .split(parts)
+            for rank in range(world)
+        ]
+        alone = CslStep(network, asked, 3, 0, 1, total_steps=10)
+        counts = alone.counts([part for block in blocks for part in block])
+        terms = [
+            step(part, 1, at, counts)
+            for step, block in zip(steps, blocks, strict=True)
+            for at, part in enumerate(block)
+        ]
+        loss = torch.stack([each.loss for each in terms]).sum() / world
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        losses = torch.stack([each.losses for each in terms]).sum(0)
+        return losses, torch.stack([t.pseudo_labels for t in terms]).sum(0), list(gradients)
+
+    losses, seen, gradients = added_up(parts, world)
+    whole_losses, whole_seen, whole_gradients = added_up(1, 1)
+    assert torch.allclose(losses, whole_losses, rtol=1e-5)
+    assert torch.equal(seen, whole_seen)
+    scale = max(gradient.abs().max().item() for gradient in whole_gradients)
+    assert scale > 0
+    for one, other in zip(gradients, whole_gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-5 * scale)

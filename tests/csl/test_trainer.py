@@ -1,6 +1,7 @@
-"""Trainings: the same numbers again, whatever interrupted them, and the same on two ranks."""
+"""Trainings: the same numbers again, whatever interrupted them, and on any number of ranks."""
 
 import math
+import multiprocessing
 import os
 import shutil
 import warnings
@@ -629,8 +630,8 @@ def _start_with_norms(asked: Training) -> dict[str, Tensor]:
     return build_network(asked.config.network, 8, None).state_dict()
 
 
-# Two ranks. Batch statistics are each rank's own on CPUs, so that only a network without them
-# can be held to the numbers of one rank.
+# Several ranks, and batches in several parts. Batch statistics are each rank's and part's own on
+# CPUs, so that only a network without them can be held to the numbers of one rank.
 
 
 def _without_batch_statistics(
@@ -647,6 +648,7 @@ def _without_batch_statistics(
 def _groups_training(name: str = "groups") -> Training:
     """A learning rate at which roundings stay small."""
     schedule = {"labeled_batch": 4, "unlabeled_batch": 4, "lr": 0.01}
+    larger = schedule | {"unlabeled_batch": 8, "epochs": 4, "steps_per_epoch": 1}
     masking = PLAIN["masking"] | {"images": "both", "shape": "block"}
     sections: dict[str, dict[str, dict[str, Any]]] = {
         "groups": {},
@@ -656,8 +658,11 @@ def _groups_training(name: str = "groups") -> Training:
             "loss": {"reduction": "sum", "strong": 1e-4, "masked": 1e-4, "feature": 1e-4},
         },
         "ohem": {"loss": {"supervised": "ohem", "ohem_threshold": 0.1, "ohem_min_kept": 200}},
+        "larger": {"schedule": larger, "masking": masking},
+        "parts": {"schedule": larger | {"accumulate": 2}, "masking": masking},
     }
-    return training(schedule=PLAIN["schedule"] | schedule, **sections[name])
+    asked: dict[str, dict[str, Any]] = {"schedule": schedule} | sections[name]
+    return training(**asked | {"schedule": PLAIN["schedule"] | asked["schedule"]})
 
 
 def _batches_training(every: int) -> Training:
@@ -665,12 +670,16 @@ def _batches_training(every: int) -> Training:
     return training(schedule=PLAIN["schedule"] | schedule, evaluation={"every": every})
 
 
-def _rank(rank: int, folder: Path) -> None:
-    """One of two ranks: several trainings, one after the other, in one process group."""
+OF_RANKS = {2: ("groups", "state", "scale", "ohem", "larger", "parts"), 4: ("larger",)}
+"""The trainings that must end as on one rank, by the number of ranks."""
+
+
+def _rank(rank: int, world: int, folder: Path) -> None:
+    """One of the ranks: several trainings, one after the other, in one process group."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/join", rank=rank, world_size=2
+        "gloo", init_method=f"file://{folder}/join", rank=rank, world_size=world
     )
     final: list[dict[str, Tensor]] = []
 
@@ -690,21 +699,37 @@ def _rank(rank: int, folder: Path) -> None:
         outcome = run(asked, folder / name)
         torch.save((outcome, final[-1]), folder / f"{name}.{rank}.pt")
 
-    finish("plain", _batches_training(every=1))
-    finish("resumed", _batches_training(every=1), stop_after=1)
-    finish("seldom", _batches_training(every=3))
-    finish("seldom-resumed", _batches_training(every=3), stop_after=1)
+    if world == 2:
+        finish("plain", _batches_training(every=1))
+        finish("resumed", _batches_training(every=1), stop_after=1)
+        finish("seldom", _batches_training(every=3))
+        finish("seldom-resumed", _batches_training(every=3), stop_after=1)
     csl.trainer.build_network = _without_batch_statistics
-    for name in ("groups", "state", "scale", "ohem"):
+    for name in OF_RANKS[world]:
         finish(name, _groups_training(name))
     distributed.barrier()
     distributed.destroy_process_group()
 
 
+def _start_ranks(world: int, folder: Path) -> None:
+    """From a server that imports torch once; each rank doing so takes longer than its trainings."""
+    multiprocessing.set_forkserver_preload([__name__])
+    torch.multiprocessing.start_processes(
+        _rank, (world, folder), nprocs=world, start_method="forkserver"
+    )
+
+
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(_rank, (folder,), nprocs=2)
+    _start_ranks(2, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def four_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    _start_ranks(4, folder)
     return folder
 
 
@@ -742,8 +767,51 @@ def test_two_ranks_train_as_one_does(
 ) -> None:
     monkeypatch.setattr(csl.trainer, "build_network", _without_batch_statistics)
     alone = run(_groups_training(name), tmp_path)
-    (together, weights), _ = ranks(two_ranks, name)
-    for one, two in zip(alone.curve, together.curve, strict=True):
+    assert_alike(alone, load(tmp_path / RESUME)["network"], *ranks(two_ranks, name)[0])
+
+
+@pytest.fixture(scope="module")
+def whole_batches(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One rank, each batch in one part."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csl.trainer, "build_network", _without_batch_statistics)
+        outcome = run(_groups_training("larger"), folder)
+    return outcome, load(folder / RESUME)["network"]
+
+
+@pytest.mark.parametrize(("world", "name"), [(2, "larger"), (4, "larger"), (2, "parts")])
+def test_ranks_share_batches_and_their_parts(
+    whole_batches: Finished, world: int, name: str, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue({2: "two_ranks", 4: "four_ranks"}[world])
+    assert_alike(*whole_batches, *ranks(folder, name)[0])
+
+
+def test_parts_of_batches_train_as_whole_ones_do(
+    whole_batches: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csl.trainer, "build_network", _without_batch_statistics)
+    outcome = run(_groups_training("parts"), tmp_path)
+    assert_alike(*whole_batches, outcome, load(tmp_path / RESUME)["network"])
+
+
+def test_parts_of_batches_are_normalised_by_themselves_and_resumed(tmp_path: Path) -> None:
+    schedule = PLAIN["schedule"] | {"labeled_batch": 4, "unlabeled_batch": 4}
+    whole = run(training(schedule=schedule), tmp_path / "whole")
+    parts = training(schedule=schedule | {"accumulate": 2})
+    outcome = run(parts, tmp_path / "parts")
+    assert outcome.curve[0].loss != pytest.approx(whole.curve[0].loss, rel=1e-3)
+    interrupt(parts, tmp_path / "resumed", after=1)
+    again = run(parts, tmp_path / "resumed")
+    assert_same(again, tmp_path / "resumed", outcome, tmp_path / "parts")
+
+
+def assert_alike(
+    alone: Outcome, reference: dict[str, Tensor], other: Outcome, weights: dict[str, Tensor]
+) -> None:
+    """The same curve and weights but for rounding, and weights that moved."""
+    for one, two in zip(alone.curve, other.curve, strict=True):
         times = {"seconds": two.seconds, "data_wait_seconds": two.data_wait_seconds}
         ours, theirs = (asdict(each) | times for each in (one, two))
         counts, others = (each.pop("pseudo_labels") for each in (ours, theirs))
@@ -751,7 +819,6 @@ def test_two_ranks_train_as_one_does(
         for field, column in counts.items():
             # Other sums, other rounding: a pixel may turn.
             assert others[field] == pytest.approx(column, rel=1e-2, abs=4), field
-    reference = load(tmp_path / RESUME)["network"]
     assert weights.keys() == reference.keys()
     start = _start(_groups_training())
     for key, tensor in weights.items():
