@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from ablations.show import show
@@ -53,3 +54,19 @@ def test_a_stored_training_brings_its_own_configuration(tmp_path: Path, trained:
             show(**asked, **option)  # type: ignore[arg-type]
     with pytest.raises(StoreError, match="starts with"):
         show(**{**asked, "run": "xyz"})  # type: ignore[arg-type]
+
+
+def test_a_network_of_nan_is_named(tmp_path: Path, trained: Trained) -> None:
+    best = trained.store / "checkpoints" / trained.run / "best.pt"
+    content = best.read_bytes()
+    try:
+        state = torch.load(best, weights_only=True)
+        for tensor in state["network"].values():
+            if tensor.is_floating_point():
+                tensor.fill_(torch.nan)
+        torch.save(state, best)
+        with pytest.raises(InputError, match="cannot judge images") as refused:
+            show(out=tmp_path / "s.png", run=trained.run, store=str(trained.store), cache="none")
+    finally:
+        best.write_bytes(content)
+    assert refused.value.file == best

@@ -129,6 +129,17 @@ def test_masking_follows_its_target(best: Path, target: str, drops: bool) -> Non
         assert dropped(row).any() == drops
 
 
+@pytest.mark.parametrize(("threshold", "all_reliable"), [(0.0, True), (1.0, False)])
+def test_the_selector_has_the_averages_of_its_training(
+    best: Path, threshold: float, all_reliable: bool
+) -> None:
+    state = torch.load(best, weights_only=True)
+    state["selector"] = {"threshold": torch.tensor(threshold, dtype=torch.float64)}
+    torch.save(state, best)
+    for row in views(checkpoint=best, selection={"selector": "corrmatch"}):
+        assert (judged(row).reliable == (row.valid & all_reliable)).all()
+
+
 def test_without_unlabeled_images_there_is_no_sheet(tmp_path: Path) -> None:
     for folder in ("images", "masks", "splits/1"):
         (tmp_path / folder).mkdir(parents=True)
