@@ -31,7 +31,7 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judgment:
     """What the network and its selector say of an unlabeled image's weak view; c is the crop.
 
     Args:
@@ -70,7 +70,7 @@ class Views:
     masked: Pixels | None
     masks: bool
     valid: NDArray[np.bool_]
-    judged: Judged | None
+    judged: Judgment | None
 
 
 def collect_views(
@@ -148,9 +148,9 @@ def _judge(config: TrainingConfig, checkpoint: Path, batch: LoadedBatch) -> Sele
     return Selection(chosen.label.cpu(), chosen.weight.cpu(), chosen.reliable.cpu())
 
 
-def _judged(chosen: Selection, valid: Tensor, index: int) -> Judged:
+def _judged(chosen: Selection, valid: Tensor, index: int) -> Judgment:
     label = chosen.label.masked_fill(~valid, IGNORE).to(torch.uint8)
-    return Judged(
+    return Judgment(
         label[index].numpy(), chosen.weight[index].numpy(), chosen.reliable[index].numpy()
     )
 

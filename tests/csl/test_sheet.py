@@ -15,7 +15,7 @@ from csl.identity import Training
 from csl.locations import Locations
 from csl.models import build_network
 from csl.selection import build_selector
-from csl.sheet import Judged, Views, collect_views
+from csl.sheet import Judgment, Views, collect_views
 
 SMALL = {
     "architecture": "deeplabv3plus",
@@ -48,7 +48,7 @@ def best(tmp_path: Path) -> Path:
     return path
 
 
-def judged(row: Views) -> Judged:
+def judged(row: Views) -> Judgment:
     assert row.judged is not None
     return row.judged
 
