@@ -14,7 +14,7 @@ from rich.text import Text
 from ablations.documents import explain
 from ablations.views import without_nan
 from csl.config import SelectionConfig, TrainingConfig
-from csl.data.lists import open_lists
+from csl.data.lists import SplitLists, open_lists
 from csl.errors import InputError, NotANumberError
 from csl.lab import FEATURES, Judged, Predictions, judge, network_predictions, saved_predictions
 from csl.locations import Locations
@@ -70,16 +70,24 @@ class Report:
     calibration: Calibration
 
 
-def stored_subject(
-    run: str, store: str, locations: Locations, images: Images, limit: int | None
-) -> Subject:
-    """The best epoch's network of a stored training on its own lists.
+@dataclass(frozen=True)
+class StoredTraining:
+    """A finished training whose network is in the store, and whose lists are at hand."""
+
+    record: Record
+    config: TrainingConfig
+    lists: SplitLists
+    checkpoint: Path
+
+
+def stored_training(run: str, store: str, locations: Locations) -> StoredTraining:
+    """A training by its name or the start of it.
 
     Raises:
         StoreError: no training is called so, or several are.
-        InputError: its checkpoint, data or ground truth is missing.
+        InputError: its checkpoint or data is missing.
     """
-    remedy = "name a finished training of a store that is a folder (csl runs), or use --logits"
+    remedy = "name a finished training of a store that is a folder (csl runs)"
     if "://" in store:
         raise InputError("checkpoints need a folder", key="--store", value=store, remedy=remedy)
     record = Store(store).find(run)
@@ -101,12 +109,25 @@ def stored_subject(
             value=f"split {record.split}: {lists.content_hash}, not {record.split_hash}",
             remedy="give the dataset and the split lists of the training",
         )
-    predictions = network_predictions(config, lists, locations, checkpoint, images, limit)
+    return StoredTraining(record, config, lists, checkpoint)
+
+
+def stored_subject(
+    run: str, store: str, locations: Locations, images: Images, limit: int | None
+) -> Subject:
+    """The best epoch's network of a stored training on its own lists.
+
+    Raises:
+        StoreError: no training is called so, or several are.
+        InputError: its checkpoint, data or ground truth is missing.
+    """
+    found = stored_training(run, store, locations)
+    config = found.config
     return Subject(
-        record.identity,
-        predictions,
+        found.record.identity,
+        network_predictions(config, found.lists, locations, found.checkpoint, images, limit),
         config.selection,
-        record.class_names,
+        found.record.class_names,
         config.scored_classes,
     )
 

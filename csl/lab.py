@@ -19,7 +19,7 @@ from csl.data.source import IGNORE, open_source
 from csl.errors import InputError, NotANumberError
 from csl.evaluate import confusion_matrix, image_logits
 from csl.locations import Locations
-from csl.models import build_network
+from csl.models import SegmentationNetwork, build_network
 from csl.plane import Plane, feature_plane
 from csl.selection.features import confidence_features
 from csl.selection.selectors import build_selector
@@ -72,6 +72,36 @@ class Judged:
     plane: Plane
 
 
+def trained_network(
+    config: TrainingConfig, checkpoint: Path
+) -> tuple[SegmentationNetwork, dict[str, Tensor]]:
+    """The best epoch's network, in evaluation mode and on a GPU if there is one, and the state
+    of its selector.
+
+    Args:
+        config: the training's; no weights file is needed.
+        checkpoint: the training's ``best.pt``.
+
+    Raises:
+        InputError: the checkpoint cannot be used.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = build_network(
+        config.network.model_copy(update={"pretrained": False}), config.data.classes, None
+    )
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        network.load_state_dict(state["network"])
+        selector = dict(state["selector"])
+    except Exception as error:  # torch raises a dozen kinds for a bad file
+        raise InputError(
+            f"the checkpoint cannot be used: {type(error).__name__}",
+            file=checkpoint,
+            remedy="name a finished training whose best.pt is in the store; run it again if not",
+        ) from error
+    return network.to(device).to(memory_format=torch.channels_last).eval(), selector
+
+
 def network_predictions(
     config: TrainingConfig,
     lists: SplitLists,
@@ -92,21 +122,8 @@ def network_predictions(
     Raises:
         InputError: the checkpoint or an image cannot be used, or no image has ground truth.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = build_network(
-        config.network.model_copy(update={"pretrained": False}), config.data.classes, None
-    )
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        network.load_state_dict(state["network"])
-        trained = dict(state["selector"])
-    except Exception as error:  # torch raises a dozen kinds for a bad file
-        raise InputError(
-            f"the checkpoint cannot be used: {type(error).__name__}",
-            file=checkpoint,
-            remedy="name a finished training whose best.pt is in the store; run it again if not",
-        ) from error
-    network = network.to(device).to(memory_format=torch.channels_last).eval()
+    network, trained = trained_network(config, checkpoint)
+    device = next(network.parameters()).device
     source = open_source(config.data, locations)
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ablations.expand import Grid, Options, expand
 from ablations.spec import load_setting, load_spec
+from cluster.jobs import Code, Job, Resources
 from csl.errors import InputError
 from csl.identity import Identity, Training, identify
 from csl.locations import Locations
@@ -48,6 +49,19 @@ set:
     low_level_width: 4
   schedule: {epochs: 2, steps_per_epoch: 2, precision: fp32}
 """
+
+SMALL = (
+    "data.crop=32",
+    "data.image_size=32",
+    "data.train_images=16",
+    "data.val_images=4",
+    "network.width=8",
+    "network.low_level_width=4",
+    "schedule.epochs=1",
+    "schedule.steps_per_epoch=2",
+    "schedule.labeled_batch=2",
+    "schedule.unlabeled_batch=2",
+)
 
 NOWHERE = Locations()
 
@@ -136,6 +150,40 @@ def voc(tmp_path: Path) -> Path:
     (root / "splits/2/unlabeled.txt").write_text(lines["c"])
     (root / "splits/val.txt").write_text(lines["d"])
     return root
+
+
+@dataclass(frozen=True)
+class Trained:
+    store: Path
+    run: str
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A finished training of table5's last variant on shapes, with its network in a store."""
+    import torch
+
+    from cluster.worker import run_job
+
+    threads = torch.get_num_threads()
+    store = tmp_path_factory.mktemp("trained") / "store"
+    options = Options(assignments=SMALL, splits=("1/16",), seeds=(0,))
+    training = expand(load_spec("table5"), load_setting("shapes"), options).cells[-1].training
+    identity = identify(training, Locations())
+    job = Job(
+        training=training,
+        identity=identity,
+        locations=Locations(),
+        store=store,
+        setting="shapes",
+        launched_as="table5/all/1/16/seed 0",
+        resources=Resources(workers=1, cpus=1, gpus=0.0),
+        code=Code(None, None, "f" * 16),
+        command="csl run table5",
+    )
+    run_job(job, lambda _: None)
+    torch.set_num_threads(threads)
+    return Trained(store, identity.id)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,59 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from ablations.expand import Options, expand
-from ablations.spec import load_setting, load_spec
-from cluster.jobs import Code, Job, Resources
-from cluster.worker import run_job
 from csl.config import SelectionConfig
 from csl.data.source import _ShapesSource
-from csl.identity import identify
 from csl.lab import FEATURES, judge, saved_predictions
-from csl.locations import Locations
 from csl.selection import SELECTORS, select
 from results.selection import auroc
-
-SMALL = (
-    "data.crop=32",
-    "data.image_size=32",
-    "data.train_images=16",
-    "data.val_images=4",
-    "network.width=8",
-    "network.low_level_width=4",
-    "schedule.epochs=1",
-    "schedule.steps_per_epoch=2",
-    "schedule.labeled_batch=2",
-    "schedule.unlabeled_batch=2",
-)
-
-
-@dataclass(frozen=True)
-class Trained:
-    store: Path
-    run: str
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    threads = torch.get_num_threads()
-    store = tmp_path_factory.mktemp("select") / "store"
-    options = Options(assignments=SMALL, splits=("1/16",), seeds=(0,))
-    training = expand(load_spec("table5"), load_setting("shapes"), options).cells[-1].training
-    identity = identify(training, Locations())
-    job = Job(
-        training=training,
-        identity=identity,
-        locations=Locations(),
-        store=store,
-        setting="shapes",
-        launched_as="table5/all/1/16/seed 0",
-        resources=Resources(workers=1, cpus=1, gpus=0.0),
-        code=Code(None, None, "f" * 16),
-        command="csl run table5",
-    )
-    run_job(job, lambda _: None)
-    torch.set_num_threads(threads)
-    return Trained(store, identity.id)
+from tests.ablations.conftest import Trained
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from PIL import Image
 
-from results.sheet import Tile, class_color, draw_sheet
+from results.sheet import PINK, YELLOW, Tile, class_color, draw_sheet
 
 GRAY = np.full((8, 8, 3), 128, np.uint8)
 NAMES = ("background", "cat", "dog")
@@ -47,3 +49,27 @@ def test_an_outline_is_drawn_where_there_is_one(tmp_path: Path) -> None:
     assert share_of(drawn(tmp_path / "a.png", Tile(GRAY, outline=box)), yellow) == 0
     box[2:5, 2:5] = True
     assert share_of(drawn(tmp_path / "b.png", Tile(GRAY, outline=box)), yellow) > 0
+
+
+def test_weights_have_the_scales_colors_and_nan_leaves_the_image(tmp_path: Path) -> None:
+    weights = np.zeros((8, 8))
+    weights[:, 4:] = 1
+    lowest, highest = ([0.75 * c + 0.25 * 0.5 for c in colormaps["viridis"](w)[:3]] for w in (0, 1))
+    picture = drawn(tmp_path / "a.png", Tile(GRAY, weights=weights))
+    half = share_of(picture, tuple(lowest))
+    assert half > 0.1
+    assert share_of(picture, tuple(highest)) == pytest.approx(half, rel=0.1)
+    for w in (0.0, 1.0):
+        assert share_of(picture, colormaps["viridis"](w)[:3]) > 0, "the scale beside it"
+    weights[:, :4] = np.nan
+    picture = drawn(tmp_path / "b.png", Tile(GRAY, weights=weights))
+    assert share_of(picture, tuple(lowest)) == 0
+    assert share_of(picture, (0.5, 0.5, 0.5)) == pytest.approx(half, rel=0.1)
+
+
+def test_outlines_have_the_color_asked_for(tmp_path: Path) -> None:
+    box = np.zeros((8, 8), bool)
+    box[2:5, 2:5] = True
+    picture = drawn(tmp_path / "a.png", Tile(GRAY, outline=box, outline_color=PINK))
+    assert share_of(picture, to_rgb(PINK)) > 0
+    assert share_of(picture, to_rgb(YELLOW)) == 0
