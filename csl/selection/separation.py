@@ -35,7 +35,8 @@ def separate(features: Tensor, valid: Tensor, *, offset: Sequence[float] | None 
     leading = (_closed_form if channels == 2 else _by_rotation)(rows, inside, shift)
     trailing = inside.sub_(leading)
     keep_leading = _mean_where(confidence, leading) >= _mean_where(confidence, trailing)
-    return torch.where(keep_leading[:, None], leading, trailing).bool()
+    # Ones and zeros, of which lerp makes no others; torch.where takes no vectors.
+    return torch.lerp(trailing, leading, keep_leading.double()[:, None]).bool()
 
 
 # Masks are float64 below, 1 or 0: vectors take no other.

@@ -8,6 +8,7 @@ from torch import Tensor
 from csl.config import SelectionConfig
 
 _VARIANCE_FLOOR = 1e-8  # the published code's, so that a constant cluster does not divide by 0
+_FAR = 1e300  # beyond every feature
 _EXPONENT_OF_0 = -200.0  # whose exponential is 0 in float32, but no slow underflow in float64
 
 
@@ -24,8 +25,10 @@ def reliable_statistics(features: Tensor, cluster: Tensor) -> tuple[Tensor, Tens
     values, member = features.double(), cluster.double().unsqueeze(2)
     count = cluster.sum(1, keepdim=True)
     # From the largest down: the mean of equal values is then that value, not a rounding below it.
-    inside = torch.where(cluster.unsqueeze(1), values, -torch.inf)
-    top = inside.amax(-1).nan_to_num(neginf=0)
+    # By arithmetic: torch.where takes no vectors, and is ten times slower.
+    outside = (member - 1).mul_(_FAR).transpose(1, 2)
+    inside = values + outside
+    top = torch.where(count > 0, inside.amax(-1), 0)
     deviation = torch.sub(values, top.unsqueeze(-1), out=inside)
     lower = torch.bmm(deviation, member).squeeze(2) / count.clamp(min=1)
     deviation.sub_(lower.unsqueeze(-1)).square_()
