@@ -47,7 +47,7 @@ from csl.step import CslStep, partners, running_statistics_left_alone
 from csl.trainer import build_optimizer
 
 BATCH = plain_input.BATCH
-MEMORY_STEPS = 4
+MEMORY_STEPS = 2  # from the second on there is momentum
 
 
 def configuration(backbone: str, crop: int, precision: str) -> TrainingConfig:
