@@ -32,7 +32,12 @@ DISPERSION_UP_TO = 40.0  # beyond, v itself is less than float32's least number
 CONFIG = SelectionConfig()
 TRAINING = {
     "data": {"dataset": "voc", "crop": 161},
-    "network": {"pretrained": False, "output_stride": 16, "width": 128},
+    "network": {
+        "architecture": "deeplabv3plus",
+        "pretrained": False,
+        "output_stride": 16,
+        "width": 128,
+    },
     "schedule": {"labeled_batch": 4, "unlabeled_batch": 4, "precision": "fp32"},
     "masking": {"patch": 16},
 }

@@ -140,6 +140,12 @@ class CslStep(nn.Module):
         on_labeled, on_weak, on_perturbed = logits.split([labeled, unlabeled, unlabeled])
         self.selector.observe_labeled(on_labeled, batch.labeled_mask, labeled_valid)
         chosen = self.selector(on_weak, batch.valid, step / self.total_steps)
+        terms = {
+            "labeled": _supervised(on_labeled, batch.labeled_mask, self.config.loss),
+            "feature": self._pseudo_labeled(on_perturbed, chosen, batch.valid),
+        }
+        recorded = self._recorded(on_weak, chosen, batch)
+        del logits, on_labeled, on_weak, on_perturbed  # the next forward takes their memory
 
         # CutMix: pixels of the partner's strong view, its target, weight and validity.
         partner = partners(unlabeled, batch.weak.device)
@@ -152,20 +158,15 @@ class CslStep(nn.Module):
             on_views = self.network(torch.cat(list(views.values()))).split(sizes)
         seen = dict(zip(views, on_views, strict=True))
 
-        terms = {
-            "labeled": _supervised(on_labeled, batch.labeled_mask, self.config.loss),
-            "strong": self._pseudo_labeled(
-                seen["strong"], *_mixed(chosen, batch.valid, partner, batch.cutmix)
-            ),
-            "feature": self._pseudo_labeled(on_perturbed, chosen, batch.valid),
-        }
+        mixed = _mixed(chosen, batch.valid, partner, batch.cutmix)
+        terms["strong"] = self._pseudo_labeled(seen["strong"], *mixed)
         if "masked" in seen:
             if not self.config.loss.masked_weighted:
                 masked = replace(masked, weight=torch.ones_like(masked.weight), loss_scale=None)
             terms["masked"] = self._pseudo_labeled(seen["masked"], masked, masked_valid)
         if "labeled_masked" in seen:
             terms["labeled_masked"] = _cross_entropy(seen["labeled_masked"], batch.labeled_mask)
-        return self._terms(terms, counts, self._recorded(on_weak, chosen, batch))
+        return self._terms(terms, counts, recorded)
 
     def _recorded(self, logits: Tensor, chosen: Selection, batch: StepBatch) -> Tensor:
         """``StepTerms.pseudo_labels``."""
