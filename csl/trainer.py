@@ -158,7 +158,7 @@ class _Run:
         self.network: SegmentationNetwork = build_network(
             self.config.network, self.config.data.classes, locations.weights
         ).to(memory_format=torch.channels_last)
-        self.optimizer = _optimizer(self.network, self.config)
+        self.optimizer = build_optimizer(self.network, self.config)
         own_step = CslStep(
             self.network,
             self.config,
@@ -386,7 +386,7 @@ def _epoch_report(state: dict[str, Any]) -> EpochReport:
     return EpochReport(**state | {"pseudo_labels": PseudoLabelCounts(**counts) if counts else None})
 
 
-def _optimizer(network: SegmentationNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
+def build_optimizer(network: SegmentationNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
     schedule = config.schedule
     groups = [
         {"params": list(network.backbone.parameters())},
