@@ -434,3 +434,19 @@ def test_two_ranks_judge_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 torch.testing.assert_close(tensor, whole_state[name], rtol=1e-12, atol=1e-12)
         for name, tensor in ranks[0][case][1].items():
             assert torch.equal(tensor, ranks[1][case][1][name])
+
+
+@every_case
+def test_autocast_lowers_no_precision(case: str) -> None:
+    """A training's step selects inside the network's autocast."""
+    logits, valid = draw(3)
+    plain, inside = new(case), new(case)
+    for selector in (plain, inside):
+        selector.observe_labeled(logits, logits.argmax(1), valid)
+    expected = plain(logits, valid)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = inside(logits, valid)
+    assert expected.weight.any()
+    for name, tensor in vars(expected).items():
+        assert tensor is None or torch.equal(tensor, vars(seen)[name]), name
+    assert all(map(torch.equal, plain.buffers(), inside.buffers()))
