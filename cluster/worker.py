@@ -22,7 +22,8 @@ from cluster.logs import printed_to, tail
 from cluster.watchdog import watched
 from csl import checkpoint
 from csl.data.source import class_names
-from csl.trainer import RESUME, EpochReport, Outcome, train
+from csl.outcome import EpochReport, Outcome
+from csl.trainer import RESUME, train
 from results.schema import (
     FINAL_FAILURES,
     EpochMetrics,

@@ -25,8 +25,9 @@ from csl.errors import NotANumberError
 from csl.identity import Training
 from csl.locations import Locations
 from csl.models import SegmentationNetwork, build_network
+from csl.outcome import EpochReport, Outcome
 from csl.selection import build_selector
-from csl.trainer import BEST, RESUME, EpochReport, Outcome, train
+from csl.trainer import BEST, RESUME, train
 
 PLAIN: dict[str, dict[str, Any]] = {
     "data": {"crop": 32, "image_size": 32, "train_images": 12, "val_images": 5},
