@@ -53,4 +53,5 @@ def watched(seconds: float, marker: Path) -> Iterator[Callable[[], None]]:
         yield alive
     finally:
         watch.stdin.close()
+        watch.kill()  # forked loader processes may still hold the pipe open
         watch.wait()

@@ -1,5 +1,6 @@
 """The watchdog: a silent process is killed and named, a living or a dead one left alone."""
 
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -76,3 +77,18 @@ def test_the_watch_ends_with_its_context(tmp_path: Path) -> None:
     time.sleep(0.6)  # longer than the bound
     assert set(psutil.Process().children()) == before
     assert not (tmp_path / "marker").exists()
+
+
+def test_a_forked_child_that_holds_the_pipe_delays_nothing(tmp_path: Path) -> None:
+    """As loader processes do while an exception ends their training."""
+    before = set(psutil.Process().children())
+    with watched(3600, tmp_path / "marker") as alive:
+        alive()
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3600,))
+        child.start()
+    try:
+        assert child.is_alive()
+        assert set(psutil.Process().children()) - before == {psutil.Process(child.pid)}
+    finally:
+        child.kill()
+        child.join()
