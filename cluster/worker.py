@@ -54,6 +54,8 @@ def run_job(job: Job, report: Report) -> None:
             several workers: who started them knows what became of the others.
     """
     rank = distributed.get_rank() if distributed.is_initialized() else 0
+    if rank == 0:
+        (job.folder / HUNG).unlink(missing_ok=True)  # of an attempt whose driver died as well
     with (
         printed_to(job.folder / f"worker-{rank}.log"),
         watched(job.safety.hang_seconds, job.folder / HUNG) as alive,

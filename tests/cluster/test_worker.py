@@ -13,7 +13,7 @@ import torch
 from ablations.expand import Options, expand
 from ablations.spec import load_setting, load_spec
 from cluster.jobs import Code, Job, Resources
-from cluster.worker import PROGRESS, failed_record, run_job
+from cluster.worker import HUNG, PROGRESS, failed_record, run_job
 from csl.errors import InputError, NotANumberError
 from csl.identity import Training, identify
 from csl.locations import Locations
@@ -136,6 +136,13 @@ def test_whatever_stops_the_process_is_no_result(job: Job, stop: BaseException) 
         run_job(job, Reports(stop, after=1))
     assert Store(job.store).records() == ()
     assert RESUME in files(job)
+
+
+def test_an_old_mark_of_hanging_is_forgotten(job: Job) -> None:
+    job.folder.mkdir(parents=True)
+    (job.folder / HUNG).touch()
+    run_job(job, Reports())
+    assert files(job) == {BEST}
 
 
 def test_out_of_memory_is_recorded_and_can_go_on(job: Job) -> None:
