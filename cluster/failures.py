@@ -10,6 +10,12 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 from ray.train import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
+
+# Under no public name: what Ray Train makes of a worker that is gone, or that does not answer.
+from ray.train.v2._internal.exceptions import (
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 from torch import OutOfMemoryError as TorchOutOfMemoryError
 
 from csl.errors import InputError, NotANumberError
@@ -23,6 +29,7 @@ _NAMES: tuple[tuple[type[BaseException], Failure], ...] = (
     (MemoryError, Failure.OUT_OF_MEMORY),
     (NodeDiedError, Failure.NODE_LOST),
     (GetTimeoutError, Failure.TIMED_OUT),
+    (WorkerHealthCheckTimeoutError, Failure.TIMED_OUT),
     (ActorUnschedulableError, Failure.NODE_LOST),
     (ActorDiedError, Failure.WORKER_CRASHED),
 )
@@ -35,6 +42,7 @@ _LOSSES = (
     ControllerError,
     PreemptionError,
     WorkerCrashedError,
+    WorkerHealthCheckTimeoutError,
 )
 
 
@@ -73,6 +81,8 @@ def _causes(error: BaseException) -> list[BaseException]:
             inner = list(error.worker_failures.values())
         case ControllerError():
             inner = [error.controller_failure]
+        case WorkerHealthCheckFailedError():
+            inner = [error.health_check_failure]
         case RayTaskError():
             inner = [error.cause]
         case TrainingFailedError():

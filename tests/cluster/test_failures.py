@@ -6,6 +6,7 @@ import pytest
 import ray.exceptions as ray_errors
 import torch
 from ray.train import TrainingFailedError, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import ControllerError
 
 from cluster.failures import is_loss, name_failure
@@ -42,6 +43,11 @@ def in_group(error: Exception) -> Exception:
     return WorkerGroupError("one worker failed", {1: error})
 
 
+def in_health_check(error: Exception) -> Exception:
+    """What Ray Train makes of a worker that is gone."""
+    return in_group(WorkerHealthCheckFailedError("worker 1 cannot be polled", error))
+
+
 def in_training(error: Exception) -> Exception:
     failed = TrainingFailedError("the run failed")
     failed.__cause__ = error
@@ -57,7 +63,9 @@ def in_everything(error: Exception) -> Exception:
 
 
 @pytest.mark.parametrize(
-    "wrap", [bare, in_task, as_both, in_group, in_training, in_everything], ids=lambda w: w.__name__
+    "wrap",
+    [bare, in_task, as_both, in_group, in_health_check, in_training, in_everything],
+    ids=lambda w: w.__name__,
 )
 @pytest.mark.parametrize(("error", "name"), KNOWN, ids=lambda each: type(each).__name__)
 def test_each_kind_has_its_name(
@@ -112,6 +120,7 @@ def test_a_preempted_actor_is_preempted() -> None:
 )
 def test_a_lost_machine_is_told_from_an_exception(error: Exception, lost: bool) -> None:
     assert is_loss(in_group(error)) is lost
+    assert is_loss(in_health_check(error)) is lost
     both = WorkerGroupError("two failed", {0: RuntimeError("connection reset"), 1: error})
     assert is_loss(both) is lost
 

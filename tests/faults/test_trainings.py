@@ -15,27 +15,31 @@ from results.schema import Failure, Record
 from results.store import Store
 from tests.faults.conftest import CSL, SMALL, Csl, assert_lost_once
 
+TRIALS, RANKS = ("ImplicitFunc", "_trial"), ("RayTrainWorker",)
+"""What Ray names the processes that train, alone and as one of several."""
 
-def workers_of(driver: psutil.Process) -> list[psutil.Process]:
-    """The processes that train: Ray names a trial's process after its actor."""
+
+def workers_of(driver: psutil.Process, names: tuple[str, ...]) -> list[psutil.Process]:
+    """The processes below the driver with one of these names."""
     return [
         process
         for process in driver.children(recursive=True)
-        if any(name in " ".join(process.cmdline()) for name in ("ImplicitFunc", "_trial"))
+        if any(name in " ".join(process.cmdline()) for name in names)
     ]
 
 
-def harm_once_it_can_resume(store: Path, command: list[str], harm: signal.Signals) -> None:
-    """Run the command to its end; its workers get a signal once there is a checkpoint."""
+def harm_once_it_can_resume(
+    store: Path, command: list[str], harm: signal.Signals, names: tuple[str, ...] = TRIALS
+) -> None:
+    """Run the command to its end; once there is a checkpoint, a worker gets a signal."""
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         while not list(store.glob("checkpoints/*/resume.pt")):
             assert driver.poll() is None, "the driver ended before its worker could be harmed"
             time.sleep(0.05)
-        workers = workers_of(psutil.Process(driver.pid))
+        workers = workers_of(psutil.Process(driver.pid), names)
         assert workers, "no training process was found"
-        for worker in workers:
-            os.kill(worker.pid, harm)
+        os.kill(workers[0].pid, harm)
         assert driver.wait(timeout=240) == 0
     finally:
         driver.kill()
@@ -111,11 +115,14 @@ def test_a_damaged_checkpoint_starts_over(csl: Csl, one_variant: Path, tmp_path:
     assert record.resumed == 0
 
 
-def test_two_workers_under_ray_train(csl: Csl, one_variant: Path, tmp_path: Path) -> None:
-    csl("run", one_variant, *SMALL, "--workers", "2", "--store", tmp_path / "store")
-    (record,) = Store(tmp_path / "store").records()
-    assert record.status == "complete"
+def test_one_of_two_workers_is_killed_under_ray_train(one_variant: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    command = [*CSL, "run", str(one_variant), *SMALL, "--workers", "2", "--store", str(store)]
+    harm_once_it_can_resume(store, command, signal.SIGKILL, RANKS)
+    lost, record = sorted(Store(store).records(), key=lambda each: each.status, reverse=True)
+    assert (lost.status, lost.failure) == ("failed", Failure.WORKER_CRASHED)
     assert record.provenance.workers == 2
+    assert record.resumed == 1
     assert record.last is not None
     assert sum(record.last.confusion) == 8 * 64 * 64, "every validation pixel exactly once"
     assert len(record.curve) == 4
