@@ -18,10 +18,9 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from cluster.connect import Cluster
 from cluster.failures import is_loss, name_failure
 from cluster.jobs import Job, Resources
-from cluster.worker import HUNG, Report, failed_record, run_job
+from cluster.worker import HUNG, Report, record_failure, run_job
 from csl.errors import InputError
 from results.schema import Failure
-from results.store import Store
 
 MAX_RETRIES = 10
 """How often a training may be lost to its machines before it counts as failed."""
@@ -176,7 +175,7 @@ def _nested_trial(config: dict[str, Any], jobs: tuple[Job, ...], work: Work, scr
         if is_loss(error):
             raise
         failure = name_failure(error)
-        Store(job.store).write(failed_record(job, failure, error, started_at))
+        record_failure(job, failure, error, started_at)
         tune.report({"failure": failure.value})
 
 
@@ -241,5 +240,5 @@ class _Bridge(tune.Callback):
         hung = job.folder / HUNG
         failure = Failure.TIMED_OUT if hung.exists() else name_failure(error)
         hung.unlink(missing_ok=True)
-        Store(job.store).write(failed_record(job, failure, error, datetime.now(UTC)))
+        record_failure(job, failure, error, datetime.now(UTC))
         return failure.value

@@ -90,11 +90,8 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
             alive,
         )
     except Exception as error:
-        failure = name_failure(error)
         if not distributed.is_initialized():
-            Store(job.store).write(failed_record(job, failure, error, started_at, tuple(curve)))
-        if failure in FINAL_FAILURES:
-            shutil.rmtree(job.folder, ignore_errors=True)
+            record_failure(job, name_failure(error), error, started_at, tuple(curve))
         raise
     finally:
         if device.type == "cuda":
@@ -104,6 +101,19 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
         checkpoint.remove(job.folder / RESUME)
         for no_longer_needed in (job.folder / PROGRESS, *job.folder.glob("*.log")):
             no_longer_needed.unlink(missing_ok=True)
+
+
+def record_failure(
+    job: Job,
+    failure: Failure,
+    error: BaseException,
+    started_at: datetime,
+    curve: tuple[EpochReport, ...] = (),
+) -> None:
+    """Write the attempt's record; where nothing would be resumed, remove its checkpoints."""
+    Store(job.store).write(failed_record(job, failure, error, started_at, curve))
+    if failure in FINAL_FAILURES:
+        shutil.rmtree(job.folder, ignore_errors=True)
 
 
 def _note_progress(job: Job, seen: dict[str, object]) -> None:
