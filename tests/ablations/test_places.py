@@ -48,7 +48,7 @@ def test_without_a_file_the_options_are_for_everything() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "key"),
     [
-        ("root: voc", "rot: voc", "data.voc.rot"),
+        ("splits: lists", "split: lists", "data.voc.split"),
         ("root: voc", "root: 5", "data.voc.root"),
         ("weights:", "wights:", "wights"),
         ("resnet.pth", "", "weights.resnet101s"),
