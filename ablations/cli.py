@@ -24,6 +24,7 @@ from ablations.spec import load_setting
 from ablations.texts import Rule, RuleOption, TableFormat, committed, format_of, render_tables
 from csl.errors import InputError
 from csl.locations import Locations
+from results.documents import DocumentError
 from results.store import Store, StoreError
 
 app = typer.Typer(
@@ -380,7 +381,7 @@ def main() -> None:
     warnings.showwarning = _warn
     try:
         app()
-    except (InputError, StoreError) as error:
+    except (InputError, StoreError, DocumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
