@@ -197,7 +197,6 @@ class Header:
     best: Score | None
     attempt: str
     training_seconds: float
-    gpu_seconds: float
     steps: int
     resumed: int
     provenance: Provenance
