@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ablations.plan import Plan
 from cluster.jobs import Job, Resources, Safety, command_line, read_code
+from cluster.snapshot import take_snapshot
 from csl.config import DataConfig, TrainingConfig
 from csl.errors import InputError
 from csl.locations import Locations
@@ -71,12 +72,13 @@ def run_plan(
     from cluster.progress import ProgressView
 
     store = Path(plan.store.location).resolve()
+    code = take_snapshot(store)
     logs = store / "logs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    jobs = _jobs(plan, locations, store)
+    jobs = _jobs(plan, locations, store, code.name)
     log = logs / "driver.log"
     where = "a local one" if address is None else address
     print(f"Ray: {where}; its log is {log}", flush=True)
-    with quiet(log) as console, connect(address, cpus, logs) as cluster:
+    with quiet(log) as console, connect(address, cpus, logs, code) as cluster:
         # Ray reads its environment when it is first imported, and connect() has set that.
         from cluster.trials import default_resources, run_jobs, slots
 
@@ -88,11 +90,11 @@ def run_plan(
             run_jobs(jobs, cluster, view)
 
 
-def _jobs(plan: Plan, locations: Locations, store: Path) -> list[Job]:
+def _jobs(plan: Plan, locations: Locations, store: Path, snapshot: str) -> list[Job]:
     def absolute(path: Path | None) -> Path | None:
         return None if path is None else path.resolve()
 
-    code, command = read_code(), command_line()
+    code, command = replace(read_code(), snapshot=snapshot), command_line()
     there = Locations(
         data_root=absolute(locations.data_root),
         splits_root=absolute(locations.splits_root),
