@@ -7,7 +7,7 @@ from typing import Literal
 from ablations.expand import Cell, Grid
 from csl.identity import Identity, Training, identify_all
 from csl.locations import Locations
-from results.schema import FINAL_FAILURES, Record
+from results.schema import FINAL_FAILURES, Header
 from results.store import Store
 
 State = Literal["stored", "failed", "unfinished", "new"]
@@ -74,7 +74,7 @@ def make_plan(
 
 
 def _judge(
-    record: Record | None, identity: Identity, store: Store, retry_failed: bool
+    record: Header | None, identity: Identity, store: Store, retry_failed: bool
 ) -> tuple[State, str]:
     if record is not None and record.failure is None:
         return "stored", f"complete in {record.launched_as}"

@@ -7,7 +7,7 @@ from csl.errors import InputError
 from csl.identity import Training, identify_all
 from csl.locations import Locations
 from results import published
-from results.schema import Record
+from results.schema import Header
 from results.store import Store
 from results.table import CellRun, Rule, Table, TableLayout, build
 
@@ -61,7 +61,7 @@ def _is_as_published(grid: Grid) -> bool:
     )
 
 
-def _keys(grid: Grid, locations: Locations, records: Mapping[str, Record]) -> dict[Training, str]:
+def _keys(grid: Grid, locations: Locations, records: Mapping[str, Header]) -> dict[Training, str]:
     """The record key of each training; one that is not stored gets a key that no record has."""
     trainings = tuple(dict.fromkeys(cell.training for cell in grid.cells))
     at_hand = (
@@ -85,7 +85,7 @@ def _keys(grid: Grid, locations: Locations, records: Mapping[str, Record]) -> di
     return {each: candidates[0] for each, candidates in keys.items()}
 
 
-def _footer(grid: Grid, records: list[Record]) -> tuple[str, ...]:
+def _footer(grid: Grid, records: list[Header]) -> tuple[str, ...]:
     setting, options = grid.setting, grid.options
     epochs = sorted({cell.training.config.schedule.epochs for cell in grid.cells})
     lines = [

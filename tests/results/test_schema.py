@@ -1,5 +1,6 @@
 """A record survives its file exactly, and a file that is no record is refused by name."""
 
+import json
 import math
 from datetime import UTC, datetime
 
@@ -17,7 +18,9 @@ from results.schema import (
     Provenance,
     PseudoLabels,
     Record,
+    from_header_object,
     from_row,
+    header_object,
     to_table,
 )
 
@@ -99,6 +102,13 @@ def records(draw: st.DrawFn) -> Record:
 def test_round_trip_is_exact(record: Record) -> None:
     # repr, because a NaN equals nothing, not even itself.
     assert repr(from_row(to_table(record))) == repr(record)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(records())
+def test_a_header_survives_json_exactly(record: Record) -> None:
+    header = from_header_object(json.loads(json.dumps(header_object(record))))
+    assert repr(header) == repr(record.header())
 
 
 def test_every_column_says_what_it_is() -> None:
