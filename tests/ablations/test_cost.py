@@ -41,7 +41,7 @@ def took(
 
 def test_nothing_seen_is_unknown() -> None:
     assert Estimator([]).estimate(config(), STEPS) is None
-    failed = took(60.0, failure=Failure.NODE_LOST)
+    failed = took(60.0, failure=Failure.NODE_LOST, status="failed")
     assert Estimator([failed]).estimate(config(), STEPS) is None
 
 
