@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import warnings
+from difflib import unified_diff
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,14 +15,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ablations import views
+from ablations import plan_views, views
 from ablations.data import data_app
-from ablations.expand import resolve_setting
+from ablations.layers import resolve_setting
 from ablations.plan import make_plan
-from ablations.request import DEFAULT_STORE, Request, StoreOption, with_request
+from ablations.request import DEFAULT_STORE, Choice, Request, StoreOption, with_options
 from ablations.spec import load_setting
+from ablations.texts import Rule, RuleOption, TableFormat, committed, format_of, render_tables
 from csl.errors import InputError
 from csl.locations import Locations
+from results.documents import DocumentError
 from results.store import Store, StoreError
 
 app = typer.Typer(
@@ -35,20 +38,13 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 
 
-class Rule(StrEnum):
-    """Which epoch of a training counts in a table."""
+class Document(StrEnum):
+    """What users write."""
 
-    best = "best"
-    last = "last"
-
-
-class TableFormat(StrEnum):
-    """How a table is rendered."""
-
-    terminal = "terminal"
-    md = "md"
-    latex = "latex"
-    csv = "csv"
+    spec = "spec"
+    campaign = "campaign"
+    setting = "setting"
+    places = "places"
 
 
 class Images(StrEnum):
@@ -58,17 +54,14 @@ class Images(StrEnum):
     unlabeled = "unlabeled"
 
 
-RuleOption = Annotated[Rule, typer.Option(help="The epoch of a training that counts.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-RetryOption = Annotated[
-    bool, typer.Option("--retry-failed", help="Also run again what would fail the same way.")
-]
 
 
 @app.command(epilog="Example: csl run table5 --setting voc-animals --data-root DIR --weights FILE")
-@with_request
+@with_options
 def run(
     request: Request,
+    choice: Choice,
     rule: RuleOption = Rule.best,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes per training (Ray Train if > 1).")
@@ -90,12 +83,11 @@ def run(
     hang_minutes: Annotated[
         float, typer.Option(min=0.01, help="A worker without a step for so long is restarted.")
     ] = 30,
-    retry_failed: RetryOption = False,
 ) -> None:
     """Train what a spec needs and the store lacks, then print its table.
 
     Running it again repeats nothing; after any kill, the same command goes on."""
-    grid = request.grid()
+    grids = request.grids
     if "://" in request.store:
         raise InputError(
             "checkpoints need a folder that every node sees",
@@ -104,19 +96,18 @@ def run(
             remedy="give a path on shared storage",
         )
     store = request.open_store()
-    plan = make_plan(grid, request.locations, store, retry_failed=retry_failed)
+    plan = make_plan(grids, request.places, store, choice.policy, choice.limits)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    views.print_plan_summary(console, plan)
+    plan_views.print_summary(console, plan)
     interrupted = False
     if plan.to_run:
         from ablations.launch import check_inputs, run_plan
         from cluster.jobs import Safety
 
-        check_inputs(plan, request.locations, workers, address)
+        check_inputs(plan, workers, address)
         try:
             run_plan(
                 plan,
-                request.locations,
                 workers=workers,
                 gpus=gpus_per_worker,
                 cpus=cpus,
@@ -126,11 +117,11 @@ def run(
             )
         except KeyboardInterrupt:
             interrupted = True
-    _print_table(request, rule, TableFormat.terminal)
-    after = make_plan(grid, request.locations, store)
+    sys.stdout.write(render_tables(request, rule, TableFormat.terminal))
+    after = make_plan(grids, request.places, store)
     failed = [each for each in after.trainings if each.state == "failed"]
     if failed:
-        name = failed[0].identity.id[:8]
+        name = failed[0].named.key[:8]
         console.print(f"Why a training failed: csl show {name} --store {request.store}")
     if after.to_run:
         console.print(f"{len(after.to_run)} still to run; the same command goes on with them.")
@@ -138,25 +129,50 @@ def run(
         raise typer.Exit(130 if interrupted else 1)
 
 
-@app.command(epilog="Example: csl plan table5 --json")
-@with_request
-def plan(request: Request, retry_failed: RetryOption = False, as_json: JsonOption = False) -> None:
-    """Show what a run would train, what is stored already, and why."""
+@app.command(epilog="Example: csl plan paper --seeds 0 --slots 8")
+@with_options
+def plan(
+    request: Request,
+    choice: Choice,
+    trainings: Annotated[
+        bool, typer.Option("--trainings", help="List every training, however many.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a run would train and what it would cost, what is stored already, and why."""
     made = make_plan(
-        request.grid(), request.locations, request.open_store(), retry_failed=retry_failed
+        request.grids, request.places, request.open_store(), choice.policy, choice.limits
     )
-    _print(views.plan_object(made), as_json, lambda console: views.print_plan(console, made))
+    _print(
+        plan_views.plan_object(made),
+        as_json,
+        lambda console: plan_views.print_plan(console, made, trainings),
+    )
 
 
 @app.command(epilog="Example: csl table table5 --format latex > table5.tex")
-@with_request
+@with_options
 def table(
     request: Request,
     rule: RuleOption = Rule.best,
-    format: Annotated[TableFormat, typer.Option(help="How to render it.")] = TableFormat.terminal,
+    format: Annotated[
+        TableFormat | None, typer.Option(help="How to render it.  [default: terminal]")
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="Compare with this file instead; exit 1 if the store says otherwise."),
+    ] = None,
 ) -> None:
     """Print a spec's table from the store; nothing is trained."""
-    _print_table(request, rule, format)
+    if check is None:
+        sys.stdout.write(render_tables(request, rule, format or TableFormat.terminal))
+        return
+    said = committed(check)
+    found = render_tables(request, rule, format or format_of(check), plain=True)
+    if said != found:
+        before, now = said.splitlines(keepends=True), found.splitlines(keepends=True)
+        sys.stdout.writelines(unified_diff(before, now, str(check), request.store))
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: csl status --json")
@@ -173,8 +189,8 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """List every stored attempt."""
-    records = [r for r in Store(store).records() if not failed or r.status == "failed"]
-    rows = [views.run_object(record) for record in records]
+    headers = [h for h in Store(store).headers() if not failed or h.status == "failed"]
+    rows = [views.run_object(header) for header in headers]
     _print({"runs": rows}, as_json, lambda console: views.print_runs(console, rows))
 
 
@@ -267,6 +283,34 @@ def select(
             print(path)
 
 
+@app.command(epilog="Example: csl new patch-size.yaml --over masking.patch=8,16,32")
+def new(
+    file: Annotated[Path, typer.Argument(help="The .yaml file to write.")],
+    over: Annotated[
+        list[str] | None,
+        typer.Option(help="A key and its values: key=value,value; may be repeated."),
+    ] = None,
+    setting: Annotated[
+        str, typer.Option(help="Where keys and values are tried out; see csl run.")
+    ] = "shapes",
+) -> None:
+    """Write a spec of your own to start from: every combination of some keys' values."""
+    from ablations.scaffold import scaffold
+
+    spec = scaffold(file, tuple(over or ()), setting)
+    print(f"{file}: {len(spec.expanded)} variants. Edit it, then: csl plan {file}")
+
+
+@app.command(epilog="Example: csl schema spec > spec.schema.json")
+def schema(
+    kind: Annotated[Document, typer.Argument(help="Which kind of document.")] = Document.spec,
+) -> None:
+    """Print the JSON Schema of a document, for an editor that completes and checks YAML."""
+    from ablations.schema import json_schema
+
+    print(json.dumps(json_schema(kind.value), indent=2, ensure_ascii=False))
+
+
 @app.command(epilog="Example: csl weights --setting voc-animals --download lite0.safetensors")
 def weights(
     setting: Annotated[str, typer.Option(help="A packaged setting or a .yaml file.")],
@@ -320,25 +364,6 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _print_table(request: Request, rule: Rule, format: TableFormat) -> None:
-    from ablations.tabulate import tabulate
-    from results.render import render
-
-    made = tabulate(request.grid(), request.locations, request.open_store(), rule.value)
-    terminal = sys.stdout.isatty()
-    width = max(Console().width, 80) if terminal else 100
-    try:
-        text = render(made, format.value, width=width, color=terminal)
-    except ValueError as error:
-        raise InputError(
-            f"this table cannot be written as {format.value}: {error}",
-            key="--format",
-            value=format.value,
-            remedy="rename the variant, or use another format",
-        ) from error
-    sys.stdout.write(text)
-
-
 def _print(content: object, as_json: bool, draw: views.Draw) -> None:
     if as_json:
         print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
@@ -356,7 +381,7 @@ def main() -> None:
     warnings.showwarning = _warn
     try:
         app()
-    except (InputError, StoreError) as error:
+    except (InputError, StoreError, DocumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:

@@ -66,7 +66,7 @@ def check(
     Shows what the splits hold: classes, sizes, fingerprints. Without --setting, it says what to
     download for each dataset and where to put it."""
     from ablations.data_views import print_report, report_object
-    from ablations.expand import resolve_setting
+    from ablations.layers import resolve_setting
     from ablations.spec import load_setting
     from csl.config import ShapesData
     from csl.data.check import check as look

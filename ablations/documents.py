@@ -10,6 +10,7 @@ from typing import IO, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from csl.config import TrainingConfig
 from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
 
@@ -79,19 +80,20 @@ def parse(text: str | IO[str], file: object, key: object = None) -> Any:
         ) from error
 
 
-def find(name: str, folder: str) -> Path:
+def find(name: str, folder: str, base: Path = Path()) -> Path:
     """The file of a packaged spec or setting by name, or of one's own by path.
 
     Args:
         name: a packaged name, or a path that ends in .yaml.
         folder: ``specs`` or ``settings``.
+        base: what a relative path is relative to.
 
     Raises:
         InputError: there is no such file.
     """
     kind = folder.removesuffix("s")
     if name.endswith((".yaml", ".yml")):
-        path = Path(name)
+        path = base / name
         if not path.is_file():
             raise InputError(f"this {kind} file does not exist", file=path, remedy="check the path")
         return path
@@ -112,6 +114,15 @@ def read(path: Path, model: type[Model]) -> Model:
     Raises:
         InputError: not readable, not YAML, or not what the model wants.
     """
+    return validate(mapping(path), model, file=path)
+
+
+def mapping(path: Path) -> dict[str, Any]:
+    """Read one document, whatever it is about.
+
+    Raises:
+        InputError: not readable, not YAML, or no mapping.
+    """
     try:
         with path.open(encoding="utf-8") as file:
             content = parse(file, path)
@@ -121,7 +132,7 @@ def read(path: Path, model: type[Model]) -> Model:
         ) from error
     if not isinstance(content, dict):
         raise InputError("holds no mapping", file=path, remedy="see the packaged specs")
-    return validate(content, model, file=path)
+    return content
 
 
 def validate(content: dict[str, Any], model: type[Model], file: object) -> Model:
@@ -140,8 +151,12 @@ def explain(error: ValidationError, file: object) -> InputError:
     """The first fault of a validation, in the user's words."""
     fault = error.errors(include_url=False)[0]
     # A discriminated union puts its tag into the path; it is no key of the document.
-    tags = ("shapes", *LAYOUTS, "deeplabv3plus", "segformer", "dpt")
-    key = ".".join(str(part) for part in fault["loc"] if part not in tags)
+    unions = error.title == TrainingConfig.__name__
+    tags = ("shapes", *LAYOUTS, "deeplabv3plus", "segformer", "dpt") if unions else ()
+    path = [*fault["loc"]]
+    if path[:1] == ["variants"]:
+        del path[2:3]  # likewise: which kind of entry it is
+    key = ".".join(str(part) for part in path if part not in tags)
     if fault["type"] == UNKNOWN_KEY:
         return InputError("unknown key", file=file, key=key, remedy="remove it, or mend its name")
     said = fault.get("ctx", {})  # what our own validators say of key, value and remedy

@@ -1,21 +1,24 @@
 """Takes a spec, a setting and the user's options; gives the grid's cells, fully resolved."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
-from pydantic import ValidationError
-
-from ablations.documents import UNKNOWN_KEY, explain, parse
-from ablations.spec import Setting, Spec
-from csl.config import PROFILES, ShapesData, TrainingConfig
+from ablations.layers import Layer, command_line, did_you_mean, flatten, resolve
+from ablations.spec import Setting, Spec, TableDesign, Value, load_setting
+from ablations.variants import Variant, fill
+from csl.config import PROFILES, TrainingConfig
 from csl.errors import InputError
 from csl.identity import Training
+from results.table import Quantity
 
-_COMMAND_LINE = "--set"
-_SETTING = 1  # its place among the layers
+SPELLED: dict[Value, Quantity] = {
+    "miou": "mIoU",
+    "sampling_rate": "sampling rate",
+    "accuracy": "accuracy",
+    "recall": "recall",
+}
+"""What tables call a value."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +39,23 @@ class Options:
 
 @dataclass(frozen=True)
 class Cell:
-    """One training's place in the table."""
+    """One training's place in the table: what of it stands there, and which variant and split of
+    the spec it is."""
 
     row: str
     column: str
+    value: Value
+    variant: str
+    split: str
+    setting: Setting
     training: Training
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A spec resolved on a setting: every cell of its table."""
+    """A spec resolved on its settings: every cell of its table, seed-major."""
 
     spec: Spec
-    setting: Setting
     options: Options
     splits: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -56,31 +63,45 @@ class Grid:
 
     def label(self, cell: Cell) -> str:
         """What people call it: "table5/+M_i/1/16/seed 0"."""
-        return f"{self.spec.name}/{cell.row}/{cell.column}/seed {cell.training.seed}"
+        return f"{self.spec.name}/{cell.variant}/{cell.split}/seed {cell.training.seed}"
 
+    @property
+    def asked(self) -> int:
+        """How many times it asks for a training: variants × splits × seeds."""
+        return len({self.label(cell) for cell in self.cells})
 
-@dataclass(frozen=True)
-class _Layer:
-    """Overrides from one place, for telling where a faulty value came from."""
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Where its trainings run, in order; one, unless the paper used several."""
+        return tuple({cell.setting.name: cell.setting for cell in self.cells}.values())
 
-    source: str
-    values: Mapping[str, Any]
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The table's rows, in order."""
+        return tuple(dict.fromkeys(cell.row for cell in self.cells))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The table's columns, in order."""
+        return tuple(dict.fromkeys(cell.column for cell in self.cells))
 
 
 def expand(
-    spec: tuple[Spec, str], setting: tuple[Setting, str], options: Options = Options()
+    spec: tuple[Spec, str], setting: tuple[Setting, str] | None, options: Options = Options()
 ) -> Grid:
     """Every variant × split × seed, seed-major: after the first seed the table is readable.
 
     Later layers win: profile, setting, the spec's ``set``, the variant's, the command line.
 
     Args:
-        spec, setting: each with the file it came from, for messages.
+        spec, setting: each with the file it came from, for messages; no setting means that each
+            variant runs where the paper ran it.
 
     Raises:
-        InputError: an unknown key or split, a value that does not fit.
+        InputError: an unknown key or split, a value that does not fit, a condition that no block
+            meets, or two trainings in one place of the table.
     """
-    (what, spec_file), (where, setting_file) = spec, setting
+    what, file = spec
     if options.profile not in PROFILES:
         raise InputError(
             "unknown profile",
@@ -88,127 +109,150 @@ def expand(
             value=options.profile,
             remedy=f"use one of {', '.join(PROFILES)}",
         )
-    common = [
-        _Layer(f"profile {options.profile}", PROFILES[options.profile]),
-        _Layer(setting_file, where.set),
-        _Layer(spec_file, what.set),
+    places = [setting or _papers_setting(variant, what, file) for variant in what.expanded]
+    variants = [
+        _Resolved.of(variant, what, file, where, options)
+        for variant, where in zip(what.expanded, places, strict=True)
     ]
-    command_line = _Layer(_COMMAND_LINE, dict(map(_parse, options.assignments)))
-    configs = {
-        variant.name: _resolve([*common, _Layer(spec_file, variant.set), command_line])
-        for variant in what.variants
-    }
-    splits = options.splits or what.splits
-    for split in splits:
-        if split not in where.splits:
-            raise InputError(
-                f"setting {where.name} has no such split",
-                file=setting_file if options.splits else spec_file,
-                key="--splits" if options.splits else "splits",
-                value=split,
-                remedy=f"use one of {', '.join(where.splits)}",
-            )
-    seeds = options.seeds or what.seeds
+    splits, seeds = options.splits or what.splits, options.seeds or what.seeds
     cells = tuple(
-        Cell(row, split, Training(config, where.splits[split], seed))
+        each.cell(what.table, value, split, seed, file)
         for seed in seeds
         for split in splits
-        for row, config in configs.items()
+        for value in what.table.values
+        for each in variants
+        if each.is_for(split, seed)
     )
-    return Grid(what, where, options, splits, seeds, cells)
+    _check(what, file, cells)
+    return Grid(what, options, splits, seeds, cells)
 
 
-def resolve_setting(
-    setting: tuple[Setting, str], assignments: tuple[str, ...] = ()
-) -> TrainingConfig:
-    """A setting's own configuration, with ``key=value`` overrides; no spec, official profile.
-
-    Raises:
-        InputError: an unknown key, or a value that does not fit.
-    """
-    where, file = setting
-    official = _Layer("profile official", PROFILES["official"])
-    command_line = _Layer(_COMMAND_LINE, dict(map(_parse, assignments)))
-    return _resolve([official, _Layer(file, where.set), command_line])
-
-
-def _parse(assignment: str) -> tuple[str, Any]:
-    key, equals, text = assignment.partition("=")
-    if not equals or not key:
+def _papers_setting(variant: Variant, spec: Spec, file: str) -> tuple[Setting, str]:
+    name = variant.setting or spec.setting
+    if name is None:
         raise InputError(
-            "not of the form key=value",
-            key="--set",
-            value=assignment,
-            remedy="such as --set schedule.epochs=20",
+            "this spec does not say where the paper ran it",
+            file=file,
+            key="setting",
+            remedy="add it, or choose a setting by --setting NAME",
         )
-    return key, parse(text, file=None, key=f"--set {key}")
+    return load_setting(name)
 
 
-def _resolve(layers: list[_Layer]) -> TrainingConfig:
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        _merge(merged, layer)
-    try:
-        return TrainingConfig.model_validate_json(json.dumps(merged))
-    except ValidationError as error:
-        wrong = explain(error, file=None)
-        # A key that nobody set is missing: settings are where it belongs.
-        source = next(
-            (layer.source for layer in reversed(layers) if _names(layer.values, wrong.key)),
-            layers[_SETTING].source,
+@dataclass(frozen=True)
+class _Resolved:
+    """A variant with its whole configuration, where it runs."""
+
+    variant: Variant
+    setting: Setting
+    setting_file: str
+    from_option: bool
+    config: TrainingConfig
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        variant: Variant,
+        spec: Spec,
+        file: str,
+        setting: tuple[Setting, str],
+        options: Options,
+    ) -> "_Resolved":
+        where, setting_file = setting
+        config = resolve(
+            [
+                Layer(f"profile {options.profile}", PROFILES[options.profile]),
+                Layer(setting_file, where.set),
+                Layer(file, spec.set),
+                Layer(file, variant.set),
+                command_line(options.assignments),
+            ]
         )
-        remedy = wrong.remedy
-        if error.errors()[0]["type"] == UNKNOWN_KEY and wrong.key is not None:
-            known = _dotted(TrainingConfig(data=ShapesData()).model_dump())
-            # A key of another architecture is spelled well enough.
-            close = [] if wrong.key in known else get_close_matches(wrong.key, known, n=1)
-            remedy = f"did you mean {close[0]}?" if close else remedy
-        if error.errors()[0]["type"] == "missing":
-            remedy = f"give it by --set {wrong.key}=VALUE, or add it to a setting of your own"
-        raise InputError(
-            wrong.problem,
-            file=None if source == _COMMAND_LINE else source,
-            key=f"--set {wrong.key}" if source == _COMMAND_LINE else wrong.key,
-            value=wrong.value,
-            remedy=remedy,
-        ) from error
-
-
-def _merge(into: dict[str, Any], layer: _Layer) -> None:
-    """Lay nested or dotted values over what is there; mappings merge, anything else replaces."""
-    for dotted, value in layer.values.items():
-        *parents, last = dotted.split(".")
-        target = into
-        for parent in parents:
-            target = target.setdefault(parent, {})
-            if not isinstance(target, dict):
+        values = flatten(config.model_dump(mode="json"))
+        for key in variant.when:
+            if key not in (*values, "split", "seed"):
                 raise InputError(
-                    f"{parent!r} is a value, not a group of keys",
-                    file=layer.source,
-                    key=dotted,
-                    remedy="see `csl show` for the configuration's keys",
+                    "a condition on a key that no configuration has",
+                    file=file,
+                    key=f"when.{key}",
+                    remedy=did_you_mean(key, (*values, "split", "seed")),
                 )
-        if isinstance(value, dict):
-            if not isinstance(target.get(last), dict):
-                target[last] = {}
-            _merge(target[last], _Layer(layer.source, value))
-        else:
-            target[last] = value
+        return cls(variant, where, setting_file, options.splits is not None, config, values)
+
+    def is_for(self, split: str, seed: int) -> bool:
+        """Whether the variant is part of this block."""
+        block = {**self.values, "split": split, "seed": seed}
+        return all(
+            block[key] in (wanted if isinstance(wanted, list) else [wanted])
+            for key, wanted in self.variant.when.items()
+        )
+
+    def cell(self, table: TableDesign, value: Value, split: str, seed: int, file: str) -> Cell:
+        """Its place for one split and seed."""
+        if split not in self.setting.splits:
+            raise InputError(
+                f"setting {self.setting.name} has no such split",
+                file=self.setting_file if self.from_option else file,
+                key="--splits" if self.from_option else "splits",
+                value=split,
+                remedy=f"use one of {', '.join(self.setting.splits)}",
+            )
+        said = {
+            **self.values,
+            "variant": self.variant.name,
+            "split": split,
+            "value": SPELLED[value],
+        }
+        try:
+            row, column = fill(table.rows, said), fill(table.columns, said)
+        except KeyError as error:
+            raise InputError(
+                "the table names a key that no configuration has",
+                file=file,
+                key="table",
+                value=f"{{{error.args[0]}}}",
+                remedy=did_you_mean(error.args[0], said),
+            ) from error
+        training = Training(self.config, self.setting.splits[split], seed)
+        return Cell(row, column, value, self.variant.name, split, self.setting, training)
 
 
-def _names(values: Mapping[str, Any], key: str | None) -> bool:
-    """Whether a layer sets the key, or a group that contains it or is contained in it."""
-    if key is None:
-        return False
-    return any(
-        f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.")
-        for name in _dotted(values)
-    )
+def _shown(cell: Cell) -> str:
+    return f"{SPELLED[cell.value]} of {cell.variant} at {cell.split}"
 
 
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    names: list[str] = []
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        names += _dotted(value, f"{name}.") if isinstance(value, dict) and value else [name]
-    return names
+def _check(spec: Spec, file: str, cells: tuple[Cell, ...]) -> None:
+    """Refuse what could not be shown honestly."""
+    shown = {cell.variant for cell in cells}
+    absent = [variant.name for variant in spec.expanded if variant.name not in shown]
+    if absent:
+        raise InputError(
+            "its condition holds for no split and seed",
+            file=file,
+            key="when",
+            value=absent[0],
+            remedy="mend the condition, or remove the variant",
+        )
+    places: dict[tuple[str, str], Cell] = {}
+    for cell in cells:
+        first = places.setdefault((cell.row, cell.column), cell)
+        if _shown(first) != _shown(cell):
+            raise InputError(
+                "two different things would stand in one place of the table: "
+                f"{_shown(first)} and {_shown(cell)}",
+                file=file,
+                key="table",
+                value=f"row {cell.row}, column {cell.column}",
+                remedy="name what tells them apart in table.rows or table.columns: "
+                "{variant}, {split}, {value} or a configuration key",
+            )
+    rows = dict.fromkeys(cell.row for cell in cells)
+    if spec.reference not in rows:
+        raise InputError(
+            "the reference is no row",
+            file=file,
+            key="reference",
+            value=spec.reference,
+            remedy=f"use one of {', '.join(rows)}",
+        )

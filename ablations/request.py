@@ -2,16 +2,22 @@
 
 import getpass
 import inspect
+import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ablations.expand import Grid, Options, expand
-from ablations.spec import load_setting, load_spec
+from ablations.judge import Policy
+from ablations.places import Places
+from ablations.plan import Limits
+from ablations.spec import PAPERS, load_setting, load_specs
 from csl.errors import InputError
 from csl.locations import Locations
 from results.store import Store
@@ -40,9 +46,19 @@ def cache_folder(option: str) -> Path | None:
 class Request:
     """What every command about a grid takes: a spec, a setting, and what is changed of them."""
 
-    spec: Annotated[str, typer.Argument(help="A packaged spec (table5) or a .yaml file.")]
+    spec: Annotated[
+        str,
+        typer.Argument(
+            help="A packaged spec (table5) or campaign (paper), a .yaml file, or several, "
+            "separated by commas."
+        ),
+    ]
     setting: Annotated[
-        str, typer.Option(help="Where to run it: a packaged setting or a .yaml file.")
+        str,
+        typer.Option(
+            help="Where to run it: a packaged setting, a .yaml file, or paper: each spec where "
+            "the paper ran it."
+        ),
     ] = "shapes"
     store: StoreOption = DEFAULT_STORE
     data_root: Annotated[
@@ -63,29 +79,41 @@ class Request:
     splits: Annotated[str | None, typer.Option(help="Only these splits: 1/16,1/2.")] = None
     seeds: Annotated[str | None, typer.Option(help="These seeds instead: 0,1,2.")] = None
 
+    places_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--places", envvar="CSL_PLACES", help="A .yaml of datasets and weights files."
+        ),
+    ] = None
     cache: CacheOption = DEFAULT_CACHE
     cache_gb: Annotated[float, typer.Option(min=0, help="The most that --cache may hold.")] = 8.0
 
-    @property
-    def locations(self) -> Locations:
-        """Where data and weights lie."""
-        return Locations(
+    @cached_property
+    def places(self) -> Places:
+        """Where data and weights lie.
+
+        Raises:
+            InputError: the places file cannot be used.
+        """
+        common = Locations(
             self.data_root,
             self.splits_root,
             self.weights,
             cache_folder(self.cache),
             int(self.cache_gb * 10**9),
         )
+        return Places.read(common, self.places_file)
 
     def open_store(self) -> Store:
         """The store; nothing is touched yet."""
         return Store(self.store)
 
-    def grid(self) -> Grid:
-        """The grid that is asked for.
+    @cached_property
+    def grids(self) -> tuple[Grid, ...]:
+        """The grids that are asked for.
 
         Raises:
-            InputError: any part of it is unknown or does not fit.
+            InputError: any part of them is unknown or does not fit.
         """
         options = Options(
             profile=self.profile,
@@ -93,23 +121,97 @@ class Request:
             splits=None if self.splits is None else _distinct("--splits", self.splits),
             seeds=None if self.seeds is None else _seeds(self.seeds),
         )
-        return expand(load_spec(self.spec), load_setting(self.setting), options)
+        setting = None if self.setting == PAPERS else load_setting(self.setting)
+        return tuple(expand(spec, setting, options) for spec in load_specs(self.spec))
 
 
-def with_request(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn a command's first parameter, a ``Request``, into one option per field of it."""
-    fields = inspect.signature(Request).parameters
-    own = list(inspect.signature(command).parameters.values())[1:]
+class CodeChoice(StrEnum):
+    """Whether records of other sources count."""
+
+    strict = "strict"
+    warn = "warn"
+    ignore = "ignore"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What every command about a plan takes: which records count, and how much is run."""
+
+    code: Annotated[
+        CodeChoice,
+        typer.Option(help="Records of other sources: strict trains again, warn says so."),
+    ] = CodeChoice.warn
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also run again what would fail the same way.")
+    ] = False
+    force: Annotated[
+        bool, typer.Option("--force", help="Run everything again; the new records count.")
+    ] = False
+    priority: Annotated[str | None, typer.Option(help="These specs first: table5,table7.")] = None
+    max_runs: Annotated[int | None, typer.Option(min=0, help="No more trainings than so many.")] = (
+        None
+    )
+    budget: Annotated[
+        str | None, typer.Option(help="No more than this is expected to take: 40gpuh, or 8h.")
+    ] = None
+    slots: Annotated[
+        int, typer.Option(min=1, help="Trainings at once, for the expected wall time.")
+    ] = 1
+
+    @property
+    def policy(self) -> Policy:
+        """Which records count."""
+        return Policy(self.code.value, self.retry_failed, self.force)
+
+    @property
+    def limits(self) -> Limits:
+        """How much is run, in which order.
+
+        Raises:
+            InputError: the budget is none.
+        """
+        first = () if self.priority is None else _distinct("--priority", self.priority)
+        hours = None if self.budget is None else _hours(self.budget)
+        return Limits(self.slots, first, self.max_runs, hours)
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn each parameter that is a dataclass of options into one option per field of it."""
+    own = inspect.signature(command).parameters
+    groups: dict[str, Any] = {
+        name: each.annotation for name, each in own.items() if is_dataclass(each.annotation)
+    }
+    fields = {name: inspect.signature(group).parameters for name, group in groups.items()}
 
     def call(**given: Any) -> None:
-        command(Request(**{name: given.pop(name) for name in fields}), **given)
+        made = {
+            name: groups[name](**{field: given.pop(field) for field in fields[name]})
+            for name in groups
+        }
+        command(**made, **given)
 
     # Typer reads names, defaults and help from the signature and the annotations.
-    parameters = [*fields.values(), *own]
+    parameters = [
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in own.items()
+        for each in (fields[name].values() if name in groups else (parameter,))
+    ]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {each.name: each.annotation for each in parameters}
     call.__name__, call.__doc__ = command.__name__, command.__doc__
     return call
+
+
+def _hours(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(gpu)?h", text)
+    if found is None:
+        raise InputError(
+            "not a budget",
+            key="--budget",
+            value=text,
+            remedy="give GPU-hours such as 40gpuh, or hours of CPU slots such as 8h",
+        )
+    return float(found[1])
 
 
 def _distinct(option: str, text: str) -> tuple[str, ...]:

@@ -1,44 +1,65 @@
-"""Takes a grid and a store; gives the grid's table, from the store alone."""
+"""Takes grids and a store; gives the grids' tables, from the store alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from ablations.expand import Grid
-from csl.errors import InputError
-from csl.identity import Training, identify_all
-from csl.locations import Locations
+from ablations.expand import SPELLED, Grid
+from ablations.naming import name_all
+from ablations.places import Places
+from csl.identity import Training
 from results import published
-from results.schema import Record
-from results.store import Store
+from results.schema import Header
 from results.table import CellRun, Rule, Table, TableLayout, build
 
 _HARMLESS = "network.gradient_checkpointing="  # changes no number
 
 
-def tabulate(grid: Grid, locations: Locations, store: Store, rule: Rule) -> Table:
-    """The grid's table, from the store alone.
+def tabulate(
+    grids: Sequence[Grid], places: Places, records: Mapping[str, Header], rule: Rule
+) -> tuple[Table, ...]:
+    """A table per grid.
 
-    Where the dataset is at hand, cells find their trainings by identity. Without it (a table on
-    a laptop) they are found by recipe, as long as that is unambiguous.
+    Args:
+        grids: what is shown.
+        places: where the datasets lie, if they are at hand (see ``naming.name_all``).
+        records: what the store has of each training (``Store.latest``).
+        rule: the epoch of a training that counts.
 
     Raises:
-        InputError: the dataset is not given and the store holds the recipe for two datasets.
+        InputError: a dataset is not given and the store holds a recipe for two datasets.
     """
-    records = store.latest()
-    keys = _keys(grid, locations, records)
-    cells: dict[tuple[str, str], list[CellRun]] = {}
-    for cell in grid.cells:
-        key = keys[cell.training]
-        cells.setdefault((cell.row, cell.column), []).append(CellRun(cell.training.seed, key))
+    shown: list[dict[tuple[str, str], list[CellRun]]] = [{} for _ in grids]
+    keys: list[dict[str, None]] = [{} for _ in grids]
+    for named in name_all(grids, places, records):
+        for place in named.places:
+            cell = place.cell
+            run = CellRun(cell.training.seed, named.key, SPELLED[cell.value])
+            shown[place.grid].setdefault((cell.row, cell.column), []).append(run)
+            keys[place.grid][named.key] = None
+    return tuple(
+        _table(grid, cells, [records[key] for key in own if key in records], records, rule)
+        for grid, cells, own in zip(grids, shown, keys, strict=True)
+    )
+
+
+def _table(
+    grid: Grid,
+    cells: Mapping[tuple[str, str], Sequence[CellRun]],
+    own: Sequence[Header],
+    records: Mapping[str, Header],
+    rule: Rule,
+) -> Table:
     spec = grid.spec
     layout = TableLayout(
         name=spec.name,
         title=spec.title,
-        rows=tuple(variant.name for variant in spec.variants),
-        columns=grid.splits,
-        cells={place: tuple(runs) for place, runs in cells.items()},
+        rows=grid.rows,
+        columns=grid.columns,
+        cells={
+            place: tuple(sorted(runs, key=lambda run: run.seed)) for place, runs in cells.items()
+        },
         reference=spec.reference,
         ledger=spec.published,
-        footer=_footer(grid, [records[key] for key in keys.values() if key in records]),
+        footer=_footer(grid, own),
     )
     return build(layout, records, rule=rule, same_setting_as_paper=_is_as_published(grid))
 
@@ -49,58 +70,47 @@ def _is_as_published(grid: Grid) -> bool:
     A setting can be the paper's without being this table's: Cityscapes has splits of the same
     names as VOC.
     """
-    spec, setting = grid.spec, grid.setting
-    if spec.published is None or not setting.is_papers:
+    if grid.spec.published is None or not all(setting.is_papers for setting in grid.settings):
         return False
-    protocol = published.load(spec.published).protocol
-    changed = [each for each in grid.options.assignments if not each.startswith(_HARMLESS)]
-    return (
-        not changed
-        and {cell.training.config.data.crop for cell in grid.cells} == {protocol.crop}
-        and all(protocol.splits.get(name) == setting.splits[name] for name in grid.splits)
+    if any(not each.startswith(_HARMLESS) for each in grid.options.assignments):
+        return False
+    ledger = published.load(grid.spec.published)
+    found = {row: ledger.find(row) for row in grid.rows}
+    return all(
+        place is None
+        or (
+            place[1].protocol.crop == cell.training.config.data.crop
+            and place[1].protocol.splits.get(cell.split) == cell.training.split
+        )
+        for cell in grid.cells
+        for place in [found[cell.row]]
     )
 
 
-def _keys(grid: Grid, locations: Locations, records: Mapping[str, Record]) -> dict[Training, str]:
-    """The record key of each training; one that is not stored gets a key that no record has."""
-    trainings = tuple(dict.fromkeys(cell.training for cell in grid.cells))
-    at_hand = (
-        locations.data_root is not None or grid.cells[0].training.config.data.dataset == "shapes"
-    )
-    if at_hand:
-        identities = identify_all(trainings, locations)
-        return {each: found.id for each, found in zip(trainings, identities, strict=True)}
-    by_recipe: dict[str, list[str]] = {}
-    for key, record in records.items():
-        by_recipe.setdefault(record.recipe, []).append(key)
-    keys = {each: by_recipe.get(each.recipe, [each.recipe]) for each in trainings}
-    for each, candidates in keys.items():
-        if len(candidates) > 1:
-            raise InputError(
-                f"the store holds this training for {len(candidates)} different datasets",
-                key="--data-root",
-                value=f"split {each.split}, seed {each.seed}",
-                remedy="say which by giving --data-root (and --weights)",
-            )
-    return {each: candidates[0] for each, candidates in keys.items()}
-
-
-def _footer(grid: Grid, records: list[Record]) -> tuple[str, ...]:
-    setting, options = grid.setting, grid.options
+def _footer(grid: Grid, own: Sequence[Header]) -> tuple[str, ...]:
+    options = grid.options
     epochs = sorted({cell.training.config.schedule.epochs for cell in grid.cells})
-    lines = [
-        f"Setting {setting.name}: {setting.about}.",
+    lines = [f"Setting {setting.name}: {setting.about}." for setting in grid.settings]
+    lines.append(
         f"Profile {options.profile}, epochs: {', '.join(map(str, epochs))}, "
-        f"seeds {', '.join(map(str, grid.seeds))}; mIoU in percent on {_protocols(grid)}.",
-        "Splits: " + ", ".join(f"{name} = list {setting.splits[name]}" for name in grid.splits),
-    ]
-    hashes = sorted({(record.split, record.split_hash) for record in records})
-    if hashes:
-        lines[-1] += " (" + ", ".join(f"{split}: {value[:8]}" for split, value in hashes) + ")"
-    lines[-1] += "."
+        f"seeds {', '.join(map(str, grid.seeds))}; mIoU in percent on {_protocols(grid)}."
+    )
+    lists = dict.fromkeys(f"{cell.split} = list {cell.training.split}" for cell in grid.cells)
+    hashes = sorted({(record.split, record.split_hash) for record in own})
+    known = " (" + ", ".join(f"{split}: {value[:8]}" for split, value in hashes) + ")"
+    lines.append(f"Splits: {', '.join(lists)}{known if hashes else ''}.")
     if options.assignments:
         lines.append(f"Overrides: {' '.join(options.assignments)}.")
+    lines += [f"One training here: {', '.join(group)}." for group in _joined(grid)]
     return tuple(lines)
+
+
+def _joined(grid: Grid) -> tuple[tuple[str, ...], ...]:
+    """Variants that are the same training: in the paper their settings told them apart."""
+    variants: dict[Training, dict[str, None]] = {}
+    for cell in grid.cells:
+        variants.setdefault(cell.training, {})[cell.variant] = None
+    return tuple(dict.fromkeys(tuple(names) for names in variants.values() if len(names) > 1))
 
 
 def _protocols(grid: Grid) -> str:

@@ -1,4 +1,4 @@
-"""Takes plans, stores and records; gives what the terminal and ``--json`` show of them."""
+"""Takes stores and records; gives what the terminal and ``--json`` show of them."""
 
 import json
 import math
@@ -15,10 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablations.plan import Plan
 from csl.config import Frozen
 from csl.errors import InputError
-from results.schema import EpochMetrics, Record
+from results.schema import EpochMetrics, Header, Record
 from results.store import Store
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 Draw = Callable[[Console], None]
 
 _STALE_SECONDS = 600.0
-_NAME = 8  # digits of an identity that are shown
+NAME = 8  # digits of an identity that are shown
 
 
 class _Progress(Frozen):
@@ -37,60 +36,6 @@ class _Progress(Frozen):
     epoch: int
     epochs: int
     mean_iou: float | None = None
-
-
-def plan_object(plan: Plan) -> dict[str, Any]:
-    """A plan as one JSON object."""
-    states = Counter(each.state for each in plan.trainings)
-    return {
-        "spec": plan.grid.spec.name,
-        "setting": plan.grid.setting.name,
-        "store": plan.store.location,
-        "cells": len(plan.grid.cells),
-        "unique": len(plan.trainings),
-        "to_run": len(plan.to_run),
-        "states": dict(states),
-        "trainings": [
-            {
-                "identity": each.identity.id,
-                "cells": list(each.labels),
-                "state": each.state,
-                "reason": each.reason,
-                "split": each.training.split,
-                "seed": each.training.seed,
-            }
-            for each in plan.trainings
-        ],
-    }
-
-
-def print_plan_summary(console: Console, plan: Plan) -> None:
-    """One line: how much there is to do."""
-    stored = sum(each.state == "stored" for each in plan.trainings)
-    failed = sum(each.state == "failed" for each in plan.trainings)
-    parts = [f"{stored} stored"] + ([f"{failed} failed for good"] if failed else [])
-    parts.append(f"{len(plan.to_run)} to run" if plan.to_run else "nothing to run")
-    console.print(
-        f"{plan.grid.spec.name} on {plan.grid.setting.name}: {len(plan.trainings)} trainings, "
-        + ", ".join(parts)
-        + ".",
-        highlight=False,
-    )
-
-
-def print_plan(console: Console, plan: Plan) -> None:
-    """Every unique training with its state and the reason for it."""
-    table = _grid("training", "state", "why", "first asked for by")
-    for each in plan.trainings:
-        more = f" (+{len(each.labels) - 1})" if len(each.labels) > 1 else ""
-        table.add_row(
-            Text(each.identity.id[:_NAME]),
-            Text(each.state),
-            Text(each.reason),
-            Text(each.labels[0] + more),
-        )
-    console.print(table)
-    print_plan_summary(console, plan)
 
 
 def status_object(store: Store) -> dict[str, Any]:
@@ -131,12 +76,12 @@ def print_status(console: Console, seen: dict[str, Any]) -> None:
     for name, count in seen["failed"].items():
         console.print(f"  failed: {name} ×{count}   (csl runs --failed)", highlight=False)
     if seen["unfinished"]:
-        table = _grid("training", "epoch", "mIoU", "last heard of", "as")
+        table = grid("training", "epoch", "mIoU", "last heard of", "as")
         for each in seen["unfinished"]:
             score = each["mean_iou"]
             idle = each["idle_seconds"]
             table.add_row(
-                Text(each["identity"][:_NAME]),
+                Text(each["identity"][:NAME]),
                 f"{each['epoch']}/{each['epochs']}",
                 "–" if score is None else f"{score:.1f}",
                 f"{idle} s ago" + (", stopped?" if idle > _STALE_SECONDS else ""),
@@ -145,7 +90,7 @@ def print_status(console: Console, seen: dict[str, Any]) -> None:
         console.print(table)
 
 
-def run_object(record: Record) -> dict[str, Any]:
+def run_object(record: Header) -> dict[str, Any]:
     """One attempt as a JSON object, a line of ``csl runs``."""
     return {
         "identity": record.identity,
@@ -170,11 +115,11 @@ def print_runs(console: Console, rows: list[dict[str, Any]]) -> None:
     if not rows:
         console.print("no attempts are stored")
         return
-    table = _grid("training", "as", "setting", "best", "last", "s", "finished")
+    table = grid("training", "as", "setting", "best", "last", "s", "finished")
     for row in rows:
         best, last = row["best_mean_iou"], row["last_mean_iou"]
         table.add_row(
-            Text(row["identity"][:_NAME]),
+            Text(row["identity"][:NAME]),
             Text(row["launched_as"]),
             Text(row["setting"]),
             f"{best:.1f} @{row['best_epoch']}" if best is not None else f"failed: {row['failure']}",
@@ -223,7 +168,8 @@ def print_show(console: Console, record: Record) -> None:
         "weights": record.weights_hash or "from scratch",
         **seen["provenance"],
     }.items():
-        console.print(f"{key:<17}{value}", highlight=False, markup=False)
+        text = ", ".join(value) if isinstance(value, tuple) else value
+        console.print(f"{key:<17}{text}", highlight=False, markup=False)
     if record.curve:
         _section(console, "curve")
         _print_curve(console, record.curve)
@@ -232,7 +178,7 @@ def print_show(console: Console, record: Record) -> None:
         _print_pseudo_labels(console, record.curve)
     if record.best:
         _section(console, f"IoU per class, epoch {record.best.epoch} (best)")
-        table = _grid("class", "IoU", "scored")
+        table = grid("class", "IoU", "scored")
         for index, (name, iou) in enumerate(
             zip(record.class_names, record.best.class_iou, strict=True)
         ):
@@ -241,7 +187,7 @@ def print_show(console: Console, record: Record) -> None:
 
 
 def _print_curve(console: Console, curve: tuple[EpochMetrics, ...]) -> None:
-    table = _grid("epoch", "mIoU", "loss", "L_x", "L_s", "L_m", "L_fp", "s", "waiting")
+    table = grid("epoch", "mIoU", "loss", "L_x", "L_s", "L_m", "L_fp", "s", "waiting")
     for epoch in curve:
         losses = (
             epoch.loss,
@@ -265,7 +211,7 @@ def _print_pseudo_labels(console: Console, curve: tuple[EpochMetrics, ...]) -> N
     """Fig. 6, and how well p_max and the dispersion v tell right from wrong."""
     from results.selection import epoch_scores  # scipy takes half a second
 
-    table = _grid("epoch", "sampled", "accuracy", "recall", "AUROC p_max", "AUROC v", "ECE")
+    table = grid("epoch", "sampled", "accuracy", "recall", "AUROC p_max", "AUROC v", "ECE")
     for epoch in curve:
         scores = epoch_scores(epoch.pseudo_labels) if epoch.pseudo_labels else None
         seen = [epoch.sampling_rate, epoch.pseudo_label_accuracy]
@@ -310,7 +256,7 @@ def write_curves(folder: Path, records: Sequence[Record]) -> tuple[Path, ...]:
     from results.figures import draw_curves  # matplotlib takes a second
 
     paths = folder / "figure6.png", folder / "figure6.pdf"
-    curves = {f"{r.launched_as} ({r.identity[:_NAME]})": r.curve for r in records}
+    curves = {f"{r.launched_as} ({r.identity[:NAME]})": r.curve for r in records}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         draw_curves(curves, paths)
@@ -326,18 +272,18 @@ def write_curves(folder: Path, records: Sequence[Record]) -> tuple[Path, ...]:
 
 def print_checks(console: Console, checks: "tuple[Check, ...]") -> None:
     """A line per check, and what to mend."""
-    table = _grid("", "check", "found")
+    table = grid("", "check", "found")
     for check in checks:
         found = check.found if check.ok else f"{check.found}\nremedy: {check.remedy}"
         table.add_row("ok" if check.ok else "FAIL", Text(check.name), Text(found))
     console.print(table)
 
 
-def _grid(*headings: str) -> Table:
+def grid(*headings: str) -> Table:
     """A table without lines whose first column, names to copy, is never cut."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for index, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=index == 0, min_width=_NAME if index == 0 else None)
+        table.add_column(heading, no_wrap=index == 0, min_width=NAME if index == 0 else None)
     return table
 
 

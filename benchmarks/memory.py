@@ -26,7 +26,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from ablations.expand import resolve_setting
+from ablations.layers import resolve_setting
 from ablations.spec import load_setting
 from csl.batches import StepBatch
 from csl.config import TrainingConfig

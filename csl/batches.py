@@ -191,15 +191,11 @@ class Batches(Dataset[LoadedBatch]):
         self._rank = rank
         self._world_size = world_size
         schedule = config.schedule
-        if schedule.unlabeled_batch:
-            one_pass = len(lists.unlabeled) // schedule.unlabeled_batch
-        else:
-            one_pass = len(lists.labeled) // schedule.labeled_batch
-        one_pass = max(1, one_pass)
-        self.steps_per_epoch = schedule.steps_per_epoch or one_pass
+        sizes = len(lists.labeled), len(lists.unlabeled)
+        self.steps_per_epoch = schedule.epoch_steps(*sizes)
         self.total_steps = self.steps_per_epoch * schedule.epochs
         # Every epoch starts a new order; an epoch longer than one pass takes another one.
-        self._steps_per_order = min(self.steps_per_epoch, one_pass)
+        self._steps_per_order = min(self.steps_per_epoch, schedule.one_pass(*sizes))
 
     def __len__(self) -> int:
         return self.total_steps

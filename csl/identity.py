@@ -55,7 +55,8 @@ class Identity:
     """What one training is: equal ``id``, equal numbers (to the machine's arithmetic).
 
     ``id`` and ``recipe`` have 16 hex digits; the others are content hashes of the lists, the
-    dataset and the backbone's weights (empty when training from scratch).
+    dataset and the backbone's weights (empty when training from scratch). ``steps`` of the
+    optimizer is how long it is: it follows from the rest.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Identity:
     split_hash: str
     data_fingerprint: str
     weights_hash: str
+    steps: int
 
 
 def identify(training: Training, locations: Locations) -> Identity:
@@ -72,18 +74,19 @@ def identify(training: Training, locations: Locations) -> Identity:
         InputError: the lists, the dataset or the weights file are missing or malformed, or no
             image is unlabeled and the schedule asks for some.
     """
-    return identify_all([training], locations)[0]
+    return identify_all([(training, locations)])[0]
 
 
-def identify_all(trainings: Iterable[Training], locations: Locations) -> list[Identity]:
+def identify_all(trainings: Iterable[tuple[Training, Locations]]) -> list[Identity]:
     """``identify`` of each of them; the lists of a split are read once for all."""
 
     @cache
-    def lists_of(data: DataConfig, split: str) -> SplitLists:
+    def lists_of(data: DataConfig, split: str, locations: Locations) -> SplitLists:
         return open_lists(data, split, locations)
 
     return [
-        _identify(each, lists_of(each.config.data, each.split), locations) for each in trainings
+        _identify(each, lists_of(each.config.data, each.split, where), where)
+        for each, where in trainings
     ]
 
 
@@ -114,6 +117,7 @@ def _identify(training: Training, lists: SplitLists, locations: Locations) -> Id
         split_hash=lists.content_hash,
         data_fingerprint=lists.fingerprint,
         weights_hash=weights,
+        steps=schedule.epochs * schedule.epoch_steps(len(lists.labeled), len(lists.unlabeled)),
     )
 
 

@@ -47,6 +47,16 @@ class ScheduleConfig(Frozen):
     poly_power: Annotated[float, Field(ge=0)] = 0.9
     precision: Literal["fp32", "bf16"] = "bf16"
 
+    def one_pass(self, labeled: int, unlabeled: int) -> int:
+        """Steps of one pass over lists of so many images: at least one."""
+        if self.unlabeled_batch:
+            return max(1, unlabeled // self.unlabeled_batch)
+        return max(1, labeled // self.labeled_batch)
+
+    def epoch_steps(self, labeled: int, unlabeled: int) -> int:
+        """Steps of an epoch on lists of so many images."""
+        return self.steps_per_epoch or self.one_pass(labeled, unlabeled)
+
 
 class EvaluationConfig(Frozen):
     """What is scored, how and when.

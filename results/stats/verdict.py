@@ -1,43 +1,16 @@
 """Takes the differences of one whole table; gives each its interval, Holm's p and a verdict."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from results.stats.paired import paired_p, t_interval
 from results.stats.power import seeds_to_resolve
+from results.stats.summary import Comparison, Verdict
 
 LEVEL = 0.05
 """Of a whole table: the probability of any verdict where all variants are the same."""
-
-Verdict = Literal["better", "worse", "unresolved"]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One difference, in the numbers' own unit, over ``n`` common blocks.
-
-    Args:
-        mean: of the differences.
-        n: common blocks; below 2 there is nothing but the mean.
-        low, high: 95% paired t interval.
-        p: two-sided, of ``paired_p``.
-        holm: p adjusted for all comparisons of the table.
-        verdict: better or worse if the interval excludes 0 and Holm's p is below ``LEVEL``.
-        seeds: how many seeds would resolve what is unresolved; None if more than anybody trains.
-    """
-
-    mean: float
-    n: int
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
-    holm: float | None = None
-    verdict: Verdict | None = None
-    seeds: int | None = None
 
 
 def judge(samples: Sequence[Sequence[float]]) -> tuple[Comparison, ...]:

@@ -93,6 +93,9 @@ def test_a_whole_training_leaves_one_complete_record(job: Job) -> None:
     assert json.loads(record.configuration) == job.training.config.model_dump(mode="json")
     assert (record.launched_as, record.setting) == (job.launched_as, job.setting)
     assert (record.resumed, record.provenance.workers) == (0, 1)
+    assert len(record.provenance.devices) == 1
+    on_cpu = (record.provenance.gpu_seconds, record.provenance.energy_joules)
+    assert on_cpu == (0.0, None), "a CPU does not say what it used"
     assert [epoch.epoch for epoch in record.curve] == [1, 2]
     assert record.last is not None
     assert record.last.epoch == 2
@@ -119,7 +122,7 @@ def test_a_lost_training_leaves_its_checkpoint_and_goes_on(tmp_path: Path, job: 
     reports = Reports()
     run_job(job, reports)
     assert [report["epoch"] for report in reports] == [2], "the first epoch is not repeated"
-    record = Store(job.store).latest()[job.identity.id]
+    record = Store(job.store).find(job.identity.id)
     assert (record.status, record.resumed) == ("complete", 1)
     assert files(job) == {BEST}
 
@@ -136,6 +139,19 @@ def test_whatever_stops_the_process_is_no_result(job: Job, stop: BaseException) 
         run_job(job, Reports(stop, after=1))
     assert Store(job.store).records() == ()
     assert RESUME in files(job)
+
+
+def test_the_energy_of_all_resumptions_is_added_up(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stands in for a GPU: no machine of ours has one."""
+    monkeypatch.setattr("cluster.devices.Device.joules", lambda self: 40.0)
+    with pytest.raises(ConnectionError):
+        run_job(job, Reports(ConnectionError("the node is gone"), after=1))
+    run_job(job, Reports())
+    lost, whole = sorted(Store(job.store).records(), key=lambda each: each.resumed)
+    assert lost.provenance.energy_joules == 40.0
+    assert whole.provenance.energy_joules == 80.0
 
 
 def test_an_old_mark_of_hanging_is_forgotten(job: Job) -> None:
@@ -208,7 +224,7 @@ def test_a_failed_record_says_what_failed(job: Job) -> None:
     assert "the node is gone" in record.failure_detail
     assert "test_worker.py" in record.failure_detail
     Store(job.store).write(record)
-    assert Store(job.store).latest()[job.identity.id] == record
+    assert Store(job.store).find(job.identity.id) == record
 
 
 def test_an_endless_message_does_not_fill_the_store(job: Job) -> None:

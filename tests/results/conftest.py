@@ -8,7 +8,15 @@ from uuid import uuid4
 
 import pytest
 
-from results.schema import EpochMetrics, Evaluation, Failure, Provenance, PseudoLabels, Record
+from results.schema import (
+    EpochMetrics,
+    Evaluation,
+    Failure,
+    Provenance,
+    PseudoLabels,
+    PseudoLabelScores,
+    Record,
+)
 
 PSEUDO_LABELS = PseudoLabels(
     predicted=(60, 40),
@@ -61,22 +69,29 @@ def make_record(
         best=None if failure else best,
         curve=(line, replace(line, epoch=2, step=60, mean_iou=None)),
         attempt=uuid4().hex,
+        supersedes=False,
+        steps=60,
+        pseudo_label_scores=PseudoLabelScores(88.0, 91.5, 93.0),
         training_seconds=12.5,
         resumed=0,
         provenance=Provenance(
-            csl_version="0.1.0",
             git_commit=None,
-            git_dirty=None,
+            git_diff=None,
             code_fingerprint="e" * 16,
+            snapshot=None,
             python="3.11.9",
-            torch="2.11.0",
-            ray=None,
+            packages=("csl-ablations==0.1.0", "torch==2.11.0"),
             platform="Linux-x86_64",
             host="node-1",
-            device="cpu",
+            devices=("cpu",),
+            gpu_driver=None,
             workers=1,
             started_at=START,
             finished_at=START + timedelta(minutes=minute),
+            gpu_seconds=0.0,
+            energy_joules=None,
+            ray_job=None,
+            ray_trial=None,
             command="csl run table5",
         ),
     )

@@ -1,6 +1,8 @@
 """A record survives its file exactly, and a file that is no record is refused by name."""
 
+import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -16,8 +18,11 @@ from results.schema import (
     Failure,
     Provenance,
     PseudoLabels,
+    PseudoLabelScores,
     Record,
+    from_header_object,
     from_row,
+    header_object,
     to_table,
 )
 
@@ -44,22 +49,24 @@ epochs = st.builds(
     number,
     st.none() | pseudo_labels,
 )
+scores = st.builds(PseudoLabelScores, *[st.none() | number] * 3)
+texts = st.lists(text, max_size=3).map(tuple)
 provenances = st.builds(
     Provenance,
-    text,
-    st.none() | text,
-    st.none() | st.booleans(),
-    text,
-    text,
-    text,
-    st.none() | text,
-    text,
-    text,
-    text,
-    counts,
-    time,
-    time,
-    text,
+    git_commit=st.none() | text,
+    git_diff=st.none() | text,
+    snapshot=st.none() | text,
+    packages=texts,
+    devices=texts,
+    gpu_driver=st.none() | text,
+    workers=counts,
+    started_at=time,
+    finished_at=time,
+    gpu_seconds=number,
+    energy_joules=st.none() | number,
+    ray_job=st.none() | text,
+    ray_trial=st.none() | text,
+    **dict.fromkeys(("code_fingerprint", "python", "platform", "host", "command"), text),
 )
 
 
@@ -88,6 +95,9 @@ def records(draw: st.DrawFn) -> Record:
         best=draw(evaluation),
         curve=tuple(draw(st.lists(epochs, max_size=3))),
         attempt=draw(text),
+        supersedes=draw(st.booleans()),
+        steps=draw(counts),
+        pseudo_label_scores=draw(scores),
         training_seconds=draw(number),
         resumed=draw(counts),
         provenance=draw(provenances),
@@ -99,6 +109,13 @@ def records(draw: st.DrawFn) -> Record:
 def test_round_trip_is_exact(record: Record) -> None:
     # repr, because a NaN equals nothing, not even itself.
     assert repr(from_row(to_table(record))) == repr(record)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(records())
+def test_a_header_survives_json_exactly(record: Record) -> None:
+    header = from_header_object(json.loads(json.dumps(header_object(record))))
+    assert repr(header) == repr(record.header())
 
 
 def test_every_column_says_what_it_is() -> None:
@@ -171,7 +188,7 @@ def test_a_mean_that_is_no_percentage_is_refused(mean_iou: float) -> None:
         Evaluation(0, mean_iou, (), ())
 
 
-def test_a_time_without_a_zone_is_a_bug() -> None:
-    naive = datetime(2026, 1, 1)
+@pytest.mark.parametrize("which", ["started_at", "finished_at"])
+def test_a_time_without_a_zone_is_a_bug(record: Record, which: str) -> None:
     with pytest.raises(AssertionError):
-        Provenance("", None, None, "", "", "", None, "", "", "", 1, naive, naive, "")
+        replace(record.provenance, **{which: datetime(2026, 1, 1)})

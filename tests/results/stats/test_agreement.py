@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.stats import kendall_tau, same_sign
+from results.stats.agreement import kendall_tau, same_sign
 
 numbers = st.lists(st.integers(0, 5), min_size=2, max_size=8)
 

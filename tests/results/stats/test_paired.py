@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.stats import paired_p, seed_correlation, sign_flip_p, t_interval, t_p
+from results.stats.paired import paired_p, seed_correlation, sign_flip_p, t_interval, t_p
 
 differences = st.lists(
     st.integers(-500, 500).map(lambda tenths: tenths / 10), min_size=2, max_size=9

@@ -6,8 +6,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.stats import seeds_to_resolve, t_p
-from results.stats.power import MOST_SEEDS, t_power
+from results.stats.paired import t_p
+from results.stats.power import MOST_SEEDS, seeds_to_resolve, t_power
 
 
 @given(st.integers(2, 40), st.floats(0, 1), st.floats(0.001, 0.2))

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from results.stats import LEVEL, holm, judge, paired_p, t_interval
+from results.stats.paired import paired_p, t_interval
+from results.stats.verdict import LEVEL, holm, judge
 
 Noise = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
 NOISE: dict[str, Noise] = {

@@ -1,0 +1,140 @@
+"""Takes overrides from several places; gives the configuration that they make, fully resolved."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+
+from ablations.documents import UNKNOWN_KEY, explain, parse
+from ablations.spec import Setting
+from csl.config import PROFILES, ShapesData, TrainingConfig
+from csl.errors import InputError
+
+_COMMAND_LINE = "--set"
+_SETTING = 1  # its place among the layers
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Overrides from one place, for telling where a faulty value came from."""
+
+    source: str
+    values: Mapping[str, Any]
+
+
+def resolve_setting(
+    setting: tuple[Setting, str], assignments: tuple[str, ...] = ()
+) -> TrainingConfig:
+    """A setting's own configuration, with ``key=value`` overrides; no spec, official profile.
+
+    Raises:
+        InputError: an unknown key, or a value that does not fit.
+    """
+    where, file = setting
+    official = Layer("profile official", PROFILES["official"])
+    return resolve([official, Layer(file, where.set), command_line(assignments)])
+
+
+def command_line(assignments: Iterable[str]) -> Layer:
+    """The layer of ``--set key=value`` options.
+
+    Raises:
+        InputError: not of this form, or no YAML.
+    """
+    return Layer(_COMMAND_LINE, dict(map(_parse, assignments)))
+
+
+def _parse(assignment: str) -> tuple[str, Any]:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise InputError(
+            "not of the form key=value",
+            key="--set",
+            value=assignment,
+            remedy="such as --set schedule.epochs=20",
+        )
+    return key, parse(text, file=None, key=f"--set {key}")
+
+
+def resolve(layers: Sequence[Layer]) -> TrainingConfig:
+    """Lay the layers over each other, later ones on top: profile, setting, and what comes after.
+
+    Raises:
+        InputError: an unknown key, or a value that does not fit; names the layer it is from.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer)
+    try:
+        return TrainingConfig.model_validate_json(json.dumps(merged))
+    except ValidationError as error:
+        wrong = explain(error, file=None)
+        # A key that nobody set is missing: settings are where it belongs.
+        source = next(
+            (layer.source for layer in reversed(layers) if _names(layer.values, wrong.key)),
+            layers[_SETTING].source,
+        )
+        remedy = wrong.remedy
+        if error.errors()[0]["type"] == UNKNOWN_KEY and wrong.key is not None:
+            known = flatten(TrainingConfig(data=ShapesData()).model_dump())
+            # A key of another architecture is spelled well enough.
+            remedy = remedy if wrong.key in known else did_you_mean(wrong.key, known, remedy)
+        if error.errors()[0]["type"] == "missing":
+            remedy = f"give it by --set {wrong.key}=VALUE, or add it to a setting of your own"
+        raise InputError(
+            wrong.problem,
+            file=None if source == _COMMAND_LINE else source,
+            key=f"--set {wrong.key}" if source == _COMMAND_LINE else wrong.key,
+            value=wrong.value,
+            remedy=remedy,
+        ) from error
+
+
+def _merge(into: dict[str, Any], layer: Layer) -> None:
+    """Lay nested or dotted values over what is there; mappings merge, anything else replaces."""
+    for dotted, value in layer.values.items():
+        *parents, last = dotted.split(".")
+        target = into
+        for parent in parents:
+            target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise InputError(
+                    f"{parent!r} is a value, not a group of keys",
+                    file=layer.source,
+                    key=dotted,
+                    remedy="see `csl show` for the configuration's keys",
+                )
+        if isinstance(value, dict):
+            if not isinstance(target.get(last), dict):
+                target[last] = {}
+            _merge(target[last], Layer(layer.source, value))
+        else:
+            target[last] = value
+
+
+def _names(values: Mapping[str, Any], key: str | None) -> bool:
+    """Whether a layer sets the key, or a group that contains it or is contained in it."""
+    if key is None:
+        return False
+    return any(
+        f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.")
+        for name in flatten(values)
+    )
+
+
+def did_you_mean(key: str, known: Iterable[str], otherwise: str = "mend its name") -> str:
+    """A remedy for a misspelled key."""
+    close = get_close_matches(key, [*known], n=1)
+    return f"did you mean {close[0]}?" if close else otherwise
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted keys; an empty group is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+    return flat
