@@ -104,10 +104,11 @@ def seed_correlation(pairs: Iterable[tuple[ArrayLike, ArrayLike]]) -> float | No
     Returns:
         None if nothing varies, or no pair has two blocks.
     """
-    apart = together = 0.0
+    apart = together = size = 0.0
     for a, b in pairs:
         first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
         if len(first) > 1:
             apart += first.var(ddof=1) + second.var(ddof=1)
             together += (first - second).var(ddof=1)
-    return float(1 - together / apart) if apart > 0 else None
+            size = max(size, np.abs(first).max(), np.abs(second).max())
+    return float(1 - together / apart) if apart > (_NO_SPREAD * size) ** 2 else None

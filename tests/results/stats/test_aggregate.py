@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from results.stats.aggregate import interquartile_mean, probability_of_improvement
 
+STEADY = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+
 cells = st.lists(st.lists(st.integers(0, 20), min_size=1, max_size=4), min_size=1, max_size=3)
 
 
+@STEADY
 @given(cells)
 def test_probability_of_improvement_counts_pairs(theirs: list[list[int]]) -> None:
     ours = [[value + 3 for value in cell[:2]] for cell in theirs]

@@ -3,14 +3,17 @@
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from results.stats.agreement import kendall_tau, same_sign
 
+STEADY = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+
 numbers = st.lists(st.integers(0, 5), min_size=2, max_size=8)
 
 
+@STEADY
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=8))
 def test_tau_counts_pairs(points: list[tuple[int, int]]) -> None:
     """Tau-b by its definition: pairs in the same order less those in the other, ties left out of

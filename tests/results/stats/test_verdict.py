@@ -5,12 +5,14 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from results.stats.paired import paired_p, t_interval
 from results.stats.verdict import LEVEL, holm, judge
+
+STEADY = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 
 Noise = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
 NOISE: dict[str, Noise] = {
@@ -20,6 +22,7 @@ NOISE: dict[str, Noise] = {
 }
 
 
+@STEADY
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_holm_is_bonferroni_closed(p: list[float]) -> None:
     """Adjusted p: the largest Bonferroni p of any set of hypotheses that contains it."""
@@ -78,6 +81,7 @@ def test_one_seed_has_a_difference_and_no_verdict() -> None:
     assert judge([]) == ()
 
 
+@STEADY
 @given(st.lists(st.lists(st.floats(-5, 5), min_size=2, max_size=4), min_size=1, max_size=5))
 def test_what_is_unresolved_asks_for_more_seeds_than_it_has(samples: list[list[float]]) -> None:
     for each in judge(samples):
