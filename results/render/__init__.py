@@ -3,6 +3,7 @@
 The text depends on the table alone: no clock, no locale, no environment variable.
 """
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from results.table import Table
@@ -12,14 +13,21 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def render(table: Table, format: Format, *, width: int = 100, color: bool = False) -> str:
-    """The table as text that ends with a newline.
+    """One table as text that ends with a newline; see ``render_all``."""
+    return render_all([table], format, width=width, color=color)
+
+
+def render_all(
+    tables: Sequence[Table], format: Format, *, width: int = 100, color: bool = False
+) -> str:
+    """Tables as one text that ends with a newline.
 
     Numbers have one decimal, as in the paper, and full precision in CSV.
 
     Args:
-        table: what to show.
-        format: ``terminal``, ``md``, ``latex`` (a ``table`` float; see ``latex.PACKAGES``), ``csv``
-            (one line per cell) or ``html`` (a whole page that needs no other file).
+        tables: what to show, in order.
+        format: ``terminal``, ``md``, ``latex`` (a ``table`` float each; see ``latex.PACKAGES``),
+            ``csv`` (one line per cell) or ``html`` (one page that needs no other file).
         width: columns of the terminal.
         color: whether the terminal understands ANSI styles.
 
@@ -31,20 +39,20 @@ def render(table: Table, format: Format, *, width: int = 100, color: bool = Fals
         case "terminal":
             from results.render import terminal
 
-            return terminal.render(table, width, color)
+            return "\n".join(terminal.render(table, width, color) for table in tables)
         case "md":
             from results.render import markdown
 
-            return markdown.render(table)
+            return "\n".join(map(markdown.render, tables))
         case "latex":
             from results.render import latex
 
-            return latex.render(table)
+            return "\n".join(map(latex.render, tables))
         case "csv":
             from results.render import cells
 
-            return cells.render(table)
+            return cells.render(tables)
         case "html":
             from results.render import html
 
-            return html.render(table)
+            return html.render(tables)

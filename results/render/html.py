@@ -1,4 +1,6 @@
-"""Takes a table; gives it as a page for a browser that needs no other file and runs no script."""
+"""Takes tables; gives a page for a browser that needs no other file and runs no script."""
+
+from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -6,7 +8,7 @@ from results.render import words
 from results.table import Table
 
 
-def render(table: Table) -> str:
+def render(tables: Sequence[Table]) -> str:
     """The whole page; every name is escaped."""
     pages = Environment(
         loader=PackageLoader("results.render", "."),
@@ -16,4 +18,4 @@ def render(table: Table) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return pages.get_template("table.html.jinja").render(table=table, words=words)
+    return pages.get_template("table.html.jinja").render(tables=tables, words=words)

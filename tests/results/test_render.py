@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from results.escape import latex, markdown
-from results.render import FORMATS, Format, render
+from results.render import FORMATS, Format, render, render_all
 from results.render.latex import PACKAGES
 from results.schema import Failure, Record
 from results.table import CellRun, Table, TableLayout, build
@@ -276,3 +276,14 @@ def test_latex_compiles(table: Table, make: Make, tmp_path: Path) -> None:
     )
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_several_tables_are_one_text(table: Table, make: Make, format: Format) -> None:
+    both = render_all([table, compared(make)], format)
+    once = {"csv": "table,row,column", "html": "<!DOCTYPE html>"}
+    for text in (render(table, format), render(compared(make), format)):
+        missing = set(text.splitlines()) - set(both.splitlines())
+        assert all(line.startswith("<title>") for line in missing)
+    if format in once:
+        assert both.count(once[format]) == 1
