@@ -21,6 +21,7 @@ from ablations.layers import resolve_setting
 from ablations.plan import make_plan
 from ablations.request import DEFAULT_STORE, Choice, Request, StoreOption, with_options
 from ablations.spec import load_setting
+from ablations.store import store_app
 from ablations.texts import Rule, RuleOption, TableFormat, committed, format_of, render_tables
 from csl.errors import InputError
 from csl.locations import Locations
@@ -36,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(store_app, name="store")
 
 
 class Document(StrEnum):
