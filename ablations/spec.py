@@ -55,7 +55,7 @@ class Spec(Frozen):
 
     ``set``: dotted configuration keys for every variant. ``variants``: entries of
     ablations/variants.py. ``reference``: the row that effects are taken against. ``published``: the
-    ledger of the paper's numbers, where there is one. ``setting``: where the paper ran it.
+    ledger of the paper's numbers, or of another paper's, as a path relative to the spec. ``setting``: where the paper ran it.
     """
 
     name: Identifier
@@ -79,12 +79,13 @@ class Spec(Frozen):
         names = [variant.name for variant in self.expanded]
         for what, values in (("variant", names), ("split", self.splits), ("seed", self.seeds)):
             _refuse_twice(what, values)
-        if self.published is not None and self.published not in ledgers():
+        own = self.published is None or self.published.endswith(".yaml")
+        if not own and self.published not in ledgers():
             raise fault(
                 "no such ledger of published numbers",
                 key="published",
                 value=self.published,
-                remedy=f"use one of {', '.join(ledgers())}, or leave it out",
+                remedy=f"use one of {', '.join(ledgers())}, or a .yaml of your own",
             )
         if self.table.rows == TableDesign().rows and self.reference not in names:
             raise fault(
@@ -141,14 +142,33 @@ class Setting(Frozen):
     set: dict[str, Any]
 
 
-def load_spec(name: str) -> tuple[Spec, str]:
+def load_spec(name: str, base: Path = Path()) -> tuple[Spec, str]:
     """A packaged spec by name or one's own by path, with the file it came from.
+
+    Args:
+        name: as of ``documents.find``.
+        base: what a relative path is relative to.
 
     Raises:
         InputError: no such file, or a fault in it.
     """
-    path = find(name, "specs")
-    return read(path, Spec), str(path)
+    path = find(name, "specs", base)
+    content = mapping(path)
+    if "specs" in content:
+        raise InputError(
+            "this is a campaign, and one spec is wanted",
+            file=path,
+            key="specs",
+            remedy="name one of the specs in it",
+        )
+    return _spec(content, path), str(path)
+
+
+def _spec(content: dict[str, Any], path: Path) -> Spec:
+    spec = validate(content, Spec, file=path)
+    if spec.published is None or not spec.published.endswith(".yaml"):
+        return spec
+    return spec.model_copy(update={"published": str(path.parent / spec.published)})
 
 
 def load_specs(names: str) -> tuple[tuple[Spec, str], ...]:
@@ -164,13 +184,12 @@ def load_specs(names: str) -> tuple[tuple[Spec, str], ...]:
         path = find(name, "specs")
         content = mapping(path)
         if "specs" not in content:
-            found[path] = validate(content, Spec, file=path)
+            found[path] = _spec(content, path)
             continue
         campaign = validate(content, Campaign, file=path)
         for each in campaign.specs:
-            own = find(each, "specs", base=path.parent)
-            spec = read(own, Spec)
-            found[own] = spec.model_copy(update={"seeds": campaign.seeds or spec.seeds})
+            spec, file = load_spec(each, base=path.parent)
+            found[Path(file)] = spec.model_copy(update={"seeds": campaign.seeds or spec.seeds})
     called: dict[str, Path] = {}
     for path, spec in found.items():
         if spec.name in called:

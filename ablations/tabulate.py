@@ -69,19 +69,20 @@ def _is_as_published(grid: Grid) -> bool:
     A setting can be the paper's without being this table's: Cityscapes has splits of the same
     names as VOC.
     """
-    spec = grid.spec
-    if spec.published is None or not all(setting.is_papers for setting in grid.settings):
+    if grid.spec.published is None or not all(setting.is_papers for setting in grid.settings):
         return False
-    protocol = published.load(spec.published).protocol
-    changed = [each for each in grid.options.assignments if not each.startswith(_HARMLESS)]
-    return (
-        not changed
-        and {cell.training.config.data.crop for cell in grid.cells} == {protocol.crop}
-        and all(
-            protocol.splits.get(name) == setting.splits[name]
-            for name in grid.splits
-            for setting in grid.settings
+    if any(not each.startswith(_HARMLESS) for each in grid.options.assignments):
+        return False
+    ledger = published.load(grid.spec.published)
+    found = {row: ledger.find(row) for row in grid.rows}
+    return all(
+        place is None
+        or (
+            place[1].protocol.crop == cell.training.config.data.crop
+            and place[1].protocol.splits.get(cell.split) == cell.training.split
         )
+        for cell in grid.cells
+        for place in [found[cell.row]]
     )
 
 

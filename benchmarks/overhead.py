@@ -27,7 +27,7 @@ import psutil
 from ablations.expand import Options, expand
 from ablations.spec import load_setting, load_spec
 from cluster.connect import Cluster, connect
-from cluster.jobs import Job, Resources, provenance, read_code
+from cluster.jobs import UNKNOWN, Job, Resources, provenance, read_code
 from csl.identity import identify
 from csl.locations import Locations
 from results.schema import Evaluation, Record
@@ -100,7 +100,7 @@ class Sleep:
             attempt=os.urandom(16).hex(),
             training_seconds=self.seconds,
             resumed=0,
-            provenance=provenance(job, "cpu", started),
+            provenance=provenance(job, UNKNOWN, started, self.seconds),
         )
         Store(job.store).write(record)
 

@@ -1,6 +1,6 @@
 """Takes paths; gives the one value that says where data and weights lie on this machine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -21,3 +21,17 @@ class Locations:
     weights: Path | None = None
     cache: Path | None = None
     cache_bytes: int = 8 * 10**9
+
+    def resolved(self) -> "Locations":
+        """The same with absolute paths, for workers that stand elsewhere."""
+
+        def absolute(path: Path | None) -> Path | None:
+            return path and path.resolve()
+
+        return replace(
+            self,
+            data_root=absolute(self.data_root),
+            splits_root=absolute(self.splits_root),
+            weights=absolute(self.weights),
+            cache=absolute(self.cache),
+        )
