@@ -35,21 +35,61 @@ def refused(address: str) -> InputError:
     return caught.value
 
 
+SCHEMES = ["", "http://", "https://", "ray://"]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_somebody_who_listens_is_enough(listening: int, host: str) -> None:
-    connect.check_address(f"{host}:{listening}")
+def test_somebody_who_listens_is_enough(listening: int, host: str, scheme: str) -> None:
+    connect.check_address(f"{scheme}{host}:{listening}")
 
 
-def test_nobody_listens(silent: int) -> None:
-    error = refused(f"127.0.0.1:{silent}")
-    assert (error.key, error.value) == ("--address", f"127.0.0.1:{silent}")
+def test_a_dashboards_address_may_end_in_a_slash(listening: int) -> None:
+    connect.check_address(f"http://127.0.0.1:{listening}/")
+
+
+def test_what_auto_finds_shows_when_it_is_joined() -> None:
+    connect.check_address("auto")
+
+
+@pytest.mark.parametrize(
+    ("address", "handed_over"),
+    [
+        (None, False),
+        ("auto", False),
+        ("10.0.0.1:6379", False),
+        ("ray://10.0.0.1:10001", True),
+        ("http://10.0.0.1:8265", True),
+        ("https://ray.lab:443", True),
+    ],
+)
+def test_which_addresses_take_a_run_over(address: str | None, handed_over: bool) -> None:
+    assert connect.is_submission(address) is handed_over
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_nobody_listens(silent: int, scheme: str) -> None:
+    address = f"{scheme}127.0.0.1:{silent}"
+    error = refused(address)
+    assert (error.key, error.value) == ("--address", address)
     assert "no Ray answers" in error.problem
     assert "ray start --head" in error.remedy
 
 
 @pytest.mark.parametrize(
     "address",
-    ["", ":", "auto", "127.0.0.1", "127.0.0.1:", "127.0.0.1:ray", "127.0.0.1:-1", "127.0.0.1:6.5"],
+    [
+        "",
+        ":",
+        "Auto",
+        "http://",
+        "ray://127.0.0.1",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:ray",
+        "127.0.0.1:-1",
+        "127.0.0.1:6.5",
+    ],
 )
 def test_not_host_and_port(address: str) -> None:
     error = refused(address)
@@ -57,9 +97,9 @@ def test_not_host_and_port(address: str) -> None:
     assert "host:port" in error.problem
 
 
-@pytest.mark.parametrize("scheme", ["ray://", "http://", "/tmp/"])
-def test_a_scheme_or_path_is_not_an_address(listening: int, scheme: str) -> None:
-    assert "host:port" in refused(f"{scheme}127.0.0.1:{listening}").problem
+@pytest.mark.parametrize("before", ["ftp://", "/tmp/", "http://ray/", "http:/"])
+def test_an_unknown_scheme_or_a_path_is_not_an_address(listening: int, before: str) -> None:
+    assert "host:port" in refused(f"{before}127.0.0.1:{listening}").problem
 
 
 @pytest.mark.parametrize(
