@@ -89,7 +89,7 @@ def connect(address: str | None, cpus: int | None, shared: Path) -> Iterator[Clu
     Raises:
         InputError: the cluster refuses the connection.
     """
-    _set_environment(local=address is None)
+    set_environment(local=address is None)
     temp = _temp_folder() if address is None else None
     scratch = (temp or shared) / "scratch"
     import ray  # its environment has to be set before
@@ -150,7 +150,9 @@ def _join(address: str | None) -> None:
         ) from error
 
 
-def _set_environment(*, local: bool) -> None:
+def set_environment(*, local: bool) -> None:
+    """What Ray reads when it is first imported; what the user has set stays, but for a ``local``
+    Ray's token."""
     quiet = {
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -165,6 +167,8 @@ def _set_environment(*, local: bool) -> None:
         # An explicit token: left unset, Ray would write one into the user's home folder.
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    elif {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # else Ray would not send it
 
 
 def _temp_folder() -> Path:

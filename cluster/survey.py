@@ -60,7 +60,7 @@ def ask(
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     this = sys.modules[__name__]
-    ray.cloudpickle.register_pickle_by_value(this)  # not by name: see above
+    ray.cloudpickle.register_pickle_by_value(this)  # type: ignore[no-untyped-call] # see above
     try:
         task = ray.remote(num_cpus=0, max_retries=0)(question)
         asked = {
@@ -70,7 +70,7 @@ def ask(
             for node in nodes
         }
     finally:
-        ray.cloudpickle.unregister_pickle_by_value(this)
+        ray.cloudpickle.unregister_pickle_by_value(this)  # type: ignore[no-untyped-call]
     answers = Answers({}, {})
     deadline = time.monotonic() + _ANSWER_SECONDS
     for name, reference in asked.items():

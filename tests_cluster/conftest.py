@@ -15,6 +15,7 @@ import pytest
 
 CSL = (sys.executable, "-c", "from ablations.cli import main; main()")
 ROOT = Path(__file__).parents[1]
+_SMALL = ("--object-store-memory=100000000", "--disable-usage-stats")
 Csl = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -76,8 +77,7 @@ class Ray:
         with (self.folder / f"node-{len(self.processes)}.log").open("wb") as log:
             self.processes.append(
                 subprocess.Popen(
-                    [*before, ray, "start", "--block", *options]
-                    + ["--object-store-memory=100000000", "--disable-usage-stats"],
+                    [*before, ray, "start", "--block", *options, *_SMALL],
                     env=self.environment,
                     stdout=log,
                     stderr=log,

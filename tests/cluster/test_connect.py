@@ -175,17 +175,24 @@ def test_logs_are_kept_and_the_rest_goes(tmp_path: Path) -> None:
     assert files == [Path("session_1/raylet.out")]
 
 
+def test_who_has_no_token_joins_as_ray_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment: dict[str, str] = {}
+    monkeypatch.setattr(os, "environ", environment)
+    connect.set_environment(local=False)
+    assert not {name for name in environment if name.startswith("RAY_AUTH")}
+
+
 def test_a_local_ray_has_a_token_of_its_own_and_a_joined_one_keeps_its(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     environment = {"RAY_AUTH_TOKEN": "theirs", "RAY_USAGE_STATS_ENABLED": "1"}
     monkeypatch.setattr(os, "environ", environment)
-    connect._set_environment(local=False)
+    connect.set_environment(local=False)
     assert environment["RAY_AUTH_TOKEN"] == "theirs"
-    assert "RAY_AUTH_MODE" not in environment
+    assert environment["RAY_AUTH_MODE"] == "token", "a token that is given is sent"
     tokens = set()
     for _ in range(2):
-        connect._set_environment(local=True)
+        connect.set_environment(local=True)
         tokens.add(environment["RAY_AUTH_TOKEN"])
     assert len(tokens - {"theirs"}) == 2
     assert environment["RAY_USAGE_STATS_ENABLED"] == "1", "the user's choice stays"
