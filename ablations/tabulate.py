@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from ablations.expand import Grid
+from ablations.expand import SPELLED, Grid
 from ablations.naming import name_all
 from ablations.places import Places
+from csl.identity import Training
 from results import published
 from results.schema import Header
 from results.table import CellRun, Rule, Table, TableLayout, build
@@ -31,7 +32,7 @@ def tabulate(
     for named in name_all(grids, places, records):
         for place in named.places:
             cell = place.cell
-            run = CellRun(cell.training.seed, named.key)
+            run = CellRun(cell.training.seed, named.key, SPELLED[cell.value])
             shown[place.grid].setdefault((cell.row, cell.column), []).append(run)
             keys[place.grid][named.key] = None
     return tuple(
@@ -100,7 +101,16 @@ def _footer(grid: Grid, own: Sequence[Header]) -> tuple[str, ...]:
     lines.append(f"Splits: {', '.join(lists)}{known if hashes else ''}.")
     if options.assignments:
         lines.append(f"Overrides: {' '.join(options.assignments)}.")
+    lines += [f"One training here: {', '.join(group)}." for group in _joined(grid)]
     return tuple(lines)
+
+
+def _joined(grid: Grid) -> tuple[tuple[str, ...], ...]:
+    """Variants that are the same training: in the paper their settings told them apart."""
+    variants: dict[Training, dict[str, None]] = {}
+    for cell in grid.cells:
+        variants.setdefault(cell.training, {})[cell.variant] = None
+    return tuple(dict.fromkeys(tuple(names) for names in variants.values() if len(names) > 1))
 
 
 def _protocols(grid: Grid) -> str:

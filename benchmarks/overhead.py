@@ -28,9 +28,10 @@ from ablations.expand import Options, expand
 from ablations.spec import load_setting, load_spec
 from cluster.connect import Cluster, connect
 from cluster.jobs import UNKNOWN, Job, Resources, provenance, read_code
+from cluster.snapshot import take_snapshot
 from csl.identity import identify
 from csl.locations import Locations
-from results.schema import Evaluation, Record
+from results.schema import Evaluation, PseudoLabelScores, Record
 from results.store import Store
 
 SLOTS = 2
@@ -97,6 +98,9 @@ class Sleep:
             last=nothing,
             best=nothing,
             curve=(),
+            supersedes=False,
+            steps=0,
+            pseudo_label_scores=PseudoLabelScores(None, None, None),
             attempt=os.urandom(16).hex(),
             training_seconds=self.seconds,
             resumed=0,
@@ -148,7 +152,7 @@ def measure(trials: int, seconds: float, noops: int) -> dict[str, float]:
     result: dict[str, float] = {"trials": trials, "trial_seconds": seconds, "noops": noops}
     with tempfile.TemporaryDirectory(prefix="csl-overhead-") as folder:
         root = Path(folder)
-        with connect(None, SLOTS, root / "logs") as cluster:
+        with connect(None, SLOTS, root / "logs", take_snapshot(root)) as cluster:
             for workers in (1, 2):
                 jobs = make_jobs(root / f"first-{workers}", 1, workers)
                 _, clock = run(jobs, cluster)

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import csl
+from cluster.snapshot import fingerprint
 from csl.identity import Identity, Training
 from csl.locations import Locations
 from results.schema import Provenance
@@ -41,11 +42,13 @@ class Code:
         commit: of the checkout that holds it; None outside one.
         diff: hash of what differs from that commit; None if nothing does.
         fingerprint: hash of the sources of ``csl/``.
+        snapshot: names the copy of the sources that workers run; None without one.
     """
 
     commit: str | None
     diff: str | None
     fingerprint: str
+    snapshot: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Job:
         code: what it was launched from.
         command: the command line that launched it.
         safety: what it loses at most.
+        supersedes: complete attempts of the training that this one is to replace.
         ray: what Ray calls it, once it does.
     """
 
@@ -128,6 +132,7 @@ class Job:
     code: Code
     command: str
     safety: Safety = Safety()
+    supersedes: tuple[str, ...] = ()
     ray: RayNames | None = None
 
     @property
@@ -139,19 +144,17 @@ class Job:
 def read_code() -> Code:
     """The running code's git commit, if it is a checkout, and its fingerprint."""
     package = Path(csl.__path__[0])
-    digest = sha256()
-    for source in sorted(package.rglob("*.py")):
-        digest.update(source.relative_to(package).as_posix().encode())
-        digest.update(sha256(source.read_bytes()).digest())  # of one length: no boundary blurs
-    fingerprint = digest.hexdigest()[:16]
+    own = fingerprint(
+        {path.relative_to(package).as_posix(): path.read_bytes() for path in package.rglob("*.py")}
+    )
     if not _git(package, "ls-files", "--", "."):  # an environment inside somebody's checkout
-        return Code(None, None, fingerprint)
+        return Code(None, None, own)
     commit = _git(package, "rev-parse", "HEAD")
     diff = _git(package, "diff", "--no-ext-diff", "--no-relative", "--binary", "HEAD")
     return Code(
         commit=commit.decode().strip() if commit else None,
         diff=sha256(diff).hexdigest()[:16] if diff else None,
-        fingerprint=fingerprint,
+        fingerprint=own,
     )
 
 
@@ -169,7 +172,7 @@ def provenance(
         git_commit=job.code.commit,
         git_diff=job.code.diff,
         code_fingerprint=job.code.fingerprint,
-        snapshot=None,
+        snapshot=job.code.snapshot,
         python=platform.python_version(),
         packages=_versions(),
         platform=platform.platform(),

@@ -18,6 +18,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from cluster.connect import Cluster
 from cluster.failures import is_loss, name_failure
 from cluster.jobs import Job, RayNames, Resources
+from cluster.snapshot import runs_from
 from cluster.worker import HUNG, Report, record_failure, run_job
 from csl.errors import InputError
 from results.schema import Failure
@@ -180,8 +181,13 @@ def _nested_trial(config: dict[str, Any], jobs: tuple[Job, ...], work: Work, scr
 
 
 def _named(job: Job) -> Job:
-    """The job as the trial that runs here knows it."""
-    return replace(job, ray=_ray_names(tune.get_context().get_trial_id()))
+    """The job as the trial that runs here knows it.
+
+    Under ``ray job submit --working-dir`` workers run that folder's copy, not the snapshot."""
+    code = job.code
+    if code.snapshot and not runs_from(code.snapshot):
+        code = replace(code, snapshot=None)
+    return replace(job, code=code, ray=_ray_names(tune.get_context().get_trial_id()))
 
 
 def _ray_names(trial: str) -> RayNames:

@@ -11,10 +11,12 @@ from math import isfinite
 from typing import Literal
 
 from results.published import Ledger, load
-from results.schema import Record
+from results.schema import Header
 from results.stats import Summary, summarize
 
 Rule = Literal["best", "last"]
+Quantity = Literal["mIoU", "sampling rate", "accuracy", "recall"]
+"""What of a training a cell shows: of an evaluation, or of the last epoch's pseudo-labels."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class CellRun:
 
     seed: int
     key: str
+    quantity: Quantity = "mIoU"
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Table:
 
 def build(
     layout: TableLayout,
-    records: Mapping[str, Record],
+    records: Mapping[str, Header],
     *,
     rule: Rule,
     same_setting_as_paper: bool,
@@ -117,7 +120,7 @@ def build(
 
     Args:
         layout: which trainings stand where.
-        records: what is known of each training, by ``CellRun.key``.
+        records: the header of what is known of each training, by ``CellRun.key``.
         rule: whether a training counts with its best or its last epoch.
         same_setting_as_paper: False if only signs and ranks may be compared with the paper.
 
@@ -130,7 +133,7 @@ def build(
         for row in layout.rows
         for column in layout.columns
     )
-    footer = [*layout.footer, *_counts(cells, rule)]
+    footer = [*layout.footer, *_counts(layout, records, cells, rule)]
     if ledger is not None:
         footer += _paper_lines(ledger, same_setting_as_paper)
         reference = layout.rows[0] if layout.reference is None else layout.reference
@@ -151,20 +154,18 @@ def _cell(
     row: str,
     column: str,
     runs: tuple[CellRun, ...],
-    records: Mapping[str, Record],
+    records: Mapping[str, Header],
     rule: Rule,
     ledger: Ledger | None,
 ) -> Cell:
     assert len({run.key for run in runs}) == len(runs), "a cell counts one training twice"
-    known = [records[run.key] for run in runs if run.key in records]
+    known = [(records[run.key], run.quantity) for run in runs if run.key in records]
     values, failures = [], Counter[str]()
-    for record in known:
+    for record, quantity in known:
         if record.failure is not None:
             failures[record.failure.value] += 1
-            continue
-        evaluation = record.best if rule == "best" else record.last
-        assert evaluation is not None, "a complete record has both evaluations"
-        values.append(evaluation.mean_iou)
+        elif (value := _value(record, quantity, rule)) is not None:
+            values.append(value)
     return Cell(
         row=row,
         column=column,
@@ -176,16 +177,47 @@ def _cell(
     )
 
 
-def _counts(cells: tuple[Cell, ...], rule: Rule) -> list[str]:
+def _value(record: Header, quantity: Quantity, rule: Rule) -> float | None:
+    """In percent; None where the record of a complete training does not have it."""
+    seen = record.pseudo_label_scores
+    match quantity:
+        case "sampling rate":
+            return seen.sampling_rate
+        case "accuracy":
+            return seen.accuracy
+        case "recall":
+            return seen.recall
+        case "mIoU":
+            score = record.best if rule == "best" else record.last
+            assert score is not None, "a complete record has both scores"
+            return score.mean_iou
+
+
+def _counts(
+    layout: TableLayout, records: Mapping[str, Header], cells: tuple[Cell, ...], rule: Rule
+) -> list[str]:
     """The lines that every table has: what a number is and how many trainings are behind it."""
-    wanted, done = sum(c.wanted for c in cells), sum(c.done for c in cells)
-    failed, missing = sum(c.failed for c in cells), sum(c.missing for c in cells)
-    short = sum(c.done < c.wanted for c in cells)
-    designed = sum(c.wanted > 0 for c in cells)
+    runs = [run for shown in layout.cells.values() for run in shown]
+    wanted = {run.key for run in runs}
+    known = [records[key] for key in wanted if key in records]
+    failed = sum(record.failure is not None for record in known)
+    short = sum(cell.done < cell.wanted for cell in cells)
+    designed = sum(cell.wanted > 0 for cell in cells)
+    others = dict.fromkeys(run.quantity for run in runs if run.quantity != "mIoU")
+    lines = []
+    if any(run.quantity == "mIoU" for run in runs):
+        lines.append(f"mIoU in percent, of each training's {rule} epoch.")
+    if others:
+        names = ", ".join(others)
+        lines.append(
+            f"{names[0].upper()}{names[1:]}: in percent, of the unlabeled images' pseudo-labels in "
+            "each training's last epoch; only where their truth is known."
+        )
     return [
-        f"mIoU in percent, of each training's {rule} epoch.",
+        *lines,
         "mean ± sample standard deviation (number of seeds); n=1 is marked and has none.",
-        f"{done} of {wanted} trainings complete, {failed} failed, {missing} missing.",
+        f"{len(known) - failed} of {len(wanted)} trainings complete, {failed} failed, "
+        f"{len(wanted) - len(known)} missing.",
         f"{designed - short} of {designed} cells complete.",
     ]
 

@@ -30,15 +30,18 @@ def header(*assignments: str) -> Header:
     return make_record(configuration=config(*assignments).model_dump_json()).header()
 
 
-def took(seconds: float, *assignments: str, steps: int = STEPS, **changes: Any) -> Header:
+def took(
+    seconds: float, *assignments: str, steps: int = STEPS, gpus: float = 0.0, **changes: Any
+) -> Header:
     """A stored training of this configuration that took so long."""
     whole = header(*assignments)
-    return replace(whole, training_seconds=seconds, steps=steps, **{"gpu_seconds": 0.0} | changes)
+    place = replace(whole.provenance, gpu_seconds=gpus * seconds)
+    return replace(whole, training_seconds=seconds, steps=steps, provenance=place, **changes)
 
 
 def test_nothing_seen_is_unknown() -> None:
     assert Estimator([]).estimate(config(), STEPS) is None
-    failed = took(60.0, failure=Failure.NODE_LOST)
+    failed = took(60.0, failure=Failure.NODE_LOST, status="failed")
     assert Estimator([failed]).estimate(config(), STEPS) is None
 
 
@@ -75,7 +78,7 @@ def test_another_network_is_unknown() -> None:
 
 
 def test_gpus_are_what_like_trainings_held() -> None:
-    found = Estimator([took(3600.0, gpu_seconds=4 * 3600.0)]).estimate(config(), STEPS)
+    found = Estimator([took(3600.0, gpus=4.0)]).estimate(config(), STEPS)
     assert found is not None
     assert (found.gpus, found.hours) == (4.0, (4.0, 4.0))
     assert price([found], slots=1).unit == "GPU-hours"
