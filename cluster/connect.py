@@ -19,7 +19,7 @@ _TEMP_PREFIX = "csl-ray-"
 _OBJECT_STORE_BYTES = 256 * 2**20  # trials exchange kilobytes
 _SUBMISSION = ("http://", "https://", "ray://")
 
-TOKEN_REMEDY = (
+AUTHENTICATE = (
     "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) as the cluster has them"
 )
 
@@ -145,7 +145,7 @@ def _join(address: str | None) -> None:
                 "this Ray does not accept the token",
                 key="--address",
                 value=address,
-                remedy=TOKEN_REMEDY,
+                remedy=AUTHENTICATE,
             ) from error
         raise InputError(
             f"this Ray cannot be joined: {str(error).splitlines()[0]}",

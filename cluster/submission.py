@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.connect import TOKEN_REMEDY, check_address, set_environment
+from cluster.connect import AUTHENTICATE, check_address, set_environment
 from csl.errors import InputError
 
 if TYPE_CHECKING:
@@ -95,6 +95,14 @@ def submit(
                 runtime_env={**wanted, "env_vars": variables},
                 metadata={"kind": _KIND},
             )
+        except RuntimeError as error:
+            raise InputError(
+                f"the head did not take the job: {error}",
+                key="--address",
+                value=address,
+                remedy="see dashboard_agent.log on the head; another Ray's agent on that machine "
+                "may hold its port (ray start --dashboard-agent-listen-port)",
+            ) from error
         except _RUNTIME_FAULTS as error:
             raise InputError(
                 f"this is no runtime environment: {error}",
@@ -194,7 +202,7 @@ def _client(address: str) -> Iterator["JobSubmissionClient"]:
     try:
         try:
             client = JobSubmissionClient(address)
-        except (RuntimeError, KeyError) as error:  # something else answers there
+        except (RuntimeError, KeyError, TypeError) as error:  # something else answers there
             raise fault(f"no Ray dashboard answers there ({error})", _DASHBOARD) from error
         theirs = client._server_ray_version  # under no public name
         if theirs != ray.__version__:
@@ -204,6 +212,6 @@ def _client(address: str) -> Iterator["JobSubmissionClient"]:
             )
         yield client
     except AuthenticationError as error:
-        raise fault("this Ray does not accept the token", TOKEN_REMEDY) from error
+        raise fault("this Ray does not accept the token", AUTHENTICATE) from error
     except (aiohttp.ClientError, requests.RequestException, ConnectionError) as error:
         raise fault(f"the connection to this Ray failed ({error})", _DASHBOARD) from error

@@ -1,6 +1,7 @@
 """Gives these tests a real Ray of several nodes on loopback, started as its users start it."""
 
 import contextlib
+import copy
 import os
 import secrets
 import socket
@@ -16,6 +17,20 @@ import pytest
 CSL = (sys.executable, "-c", "from ablations.cli import main; main()")
 ROOT = Path(__file__).parents[1]
 _SMALL = ("--object-store-memory=100000000", "--disable-usage-stats")
+SMALL = (
+    *("--set", "data.train_images=24", "--set", "data.val_images=8", "--set", "network.width=8"),
+    *("--set", "schedule.steps_per_epoch=6"),
+)
+ONE_VARIANT = """
+name: one
+title: One variant
+reference: all
+splits: ["1/16"]
+seeds: [0]
+variants:
+  - name: all
+    set: {}
+"""
 Csl = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -61,6 +76,12 @@ class Ray:
         question = "import ray; ray.init(address='auto'); print(len(ray.nodes()))"
         self._wait(lambda: self._has(question, count))
 
+    def seen_with(self, environment: dict[str, str]) -> "Ray":
+        """The same Ray, for somebody with another environment."""
+        other = copy.copy(self)
+        other.environment = environment
+        return other
+
     def _has(self, question: str, count: int) -> None:
         done = subprocess.run(
             [sys.executable, "-c", question],
@@ -77,7 +98,9 @@ class Ray:
         with (self.folder / f"node-{len(self.processes)}.log").open("wb") as log:
             self.processes.append(
                 subprocess.Popen(
-                    [*before, ray, "start", "--block", *options, *_SMALL],
+                    # Jobs are sent to this port, and its default may be another Ray's.
+                    [*before, ray, "start", "--block", *options, *_SMALL]
+                    + [f"--dashboard-agent-listen-port={free_port()}"],  # noqa: RUF005
                     env=self.environment,
                     stdout=log,
                     stderr=log,
@@ -123,6 +146,14 @@ def start_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[in
         each.stop()
 
 
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ray]:
+    """A head with two CPUs, for all tests of a file."""
+    started = Ray(tmp_path_factory.mktemp("r"), 2)
+    yield started
+    started.stop()
+
+
 @pytest.fixture(scope="session")
 def may_mount() -> None:
     """Skips where this user may not give a process a file system of its own."""
@@ -135,10 +166,13 @@ def may_mount() -> None:
 def csl() -> Csl:
     """Run the command to its end against a Ray; ``code`` is what it must exit with."""
 
-    def call(ray: Ray, *arguments: str | Path, code: int = 0) -> "subprocess.CompletedProcess[str]":
+    def call(
+        ray: Ray, *arguments: str | Path, code: int = 0, cwd: Path = ROOT
+    ) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
             [*CSL, *map(str, arguments)],
             env=ray.environment,
+            cwd=cwd,
             capture_output=True,
             text=True,
             check=False,

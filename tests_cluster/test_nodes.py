@@ -1,6 +1,9 @@
 """The doctor asks every node, and names the one that is unlike the others."""
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,3 +75,53 @@ def test_a_wrong_token_is_said_to_be_one(
     check = checks(done.stdout)["Ray"]
     assert not check["ok"]
     assert "token" in f"{check['found']} {check['remedy']}"
+
+
+LATE = """
+import time
+real = time.time
+time.time = lambda: real() + 3600  # this machine's clock is an hour ahead of the nodes'
+import ray
+ray.init(address="{address}", log_to_driver=False)
+from cluster.nodes import check_nodes
+(check,) = (c for c in check_nodes("{store}") if c.name == "clocks of nodes")
+print(check.ok, check.found)
+"""
+
+
+def test_a_clock_that_is_wrong_is_found(start_ray: Callable[..., Ray], tmp_path: Path) -> None:
+    ray = start_ray()
+    done = subprocess.run(
+        [sys.executable, "-c", LATE.format(address=ray.address, store=tmp_path)],
+        env=ray.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.search(r"^False .*: 3[56]\d\d s off", done.stdout, re.MULTILINE)
+
+
+SHARED = """
+import ray
+from pathlib import Path
+ray.init(address="{address}", log_to_driver=False)
+from cluster.nodes import require_shared
+require_shared("{store}", [Path("{data}")])
+"""
+
+
+@pytest.mark.usefixtures("may_mount")
+def test_data_that_a_node_lacks_is_named_before_a_launch(
+    start_ray: Callable[..., Ray], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    (data / "voc").mkdir(parents=True)
+    ray = start_ray()
+    ray.add(without=data)
+    script = SHARED.format(address=ray.address, store=tmp_path / "store", data=data / "voc")
+    refused = subprocess.run(
+        [sys.executable, "-c", script], env=ray.environment, capture_output=True, text=True
+    )
+    assert "InputError" in refused.stderr
+    assert f"has no {data}/voc" in refused.stderr
+    assert "--data-root" in refused.stderr
