@@ -95,12 +95,12 @@ class Ray:
 
     def _start(self, *options: str, before: tuple[str, ...] = ()) -> None:
         ray = str(Path(sys.executable).with_name("ray"))
+        # Jobs are sent to this port, and its default may be another Ray's.
+        agent = (f"--dashboard-agent-listen-port={free_port()}",)
         with (self.folder / f"node-{len(self.processes)}.log").open("wb") as log:
             self.processes.append(
                 subprocess.Popen(
-                    # Jobs are sent to this port, and its default may be another Ray's.
-                    [*before, ray, "start", "--block", *options, *_SMALL]
-                    + [f"--dashboard-agent-listen-port={free_port()}"],  # noqa: RUF005
+                    [*before, ray, "start", "--block", *options, *_SMALL, *agent],
                     env=self.environment,
                     stdout=log,
                     stderr=log,

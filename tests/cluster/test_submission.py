@@ -24,7 +24,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bytes], st
 
     def start(status: int, body: bytes) -> str:
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 self.send_response(status)
                 self.end_headers()
                 self.wfile.write(body)
