@@ -27,7 +27,7 @@ from results.schema import Header, Record
 T = TypeVar("T")
 H = TypeVar("H", bound=Header)
 
-_READERS = 8  # requests in flight: what hides the latency of a remote file system
+_REMOTE_READERS = 8  # requests in flight, to hide their latency; a local file has none to hide
 _CHUNK = 64  # files that a thread takes at once: handing over one costs as much as reading it
 _STORE_REMEDY = "name a folder or URI that can be reached and written to"
 _FILE_REMEDY = "move the file out of the store; its training runs again if it is asked for"
@@ -79,6 +79,7 @@ class Store:
                     f"this is not the address of a store: {error}", self.location, _STORE_REMEDY
                 ) from error
         self._folder = f"{self._base.rstrip('/')}/records"
+        self._readers = 1 if isinstance(self._files, fs.LocalFileSystem) else _REMOTE_READERS
 
     def write(self, record: Record) -> None:
         """Add one attempt; visible to every reader once this returns.
@@ -203,7 +204,7 @@ class Store:
 
         chunks = [listing[start : start + _CHUNK] for start in range(0, len(listing), _CHUNK)]
         loaded: list[T] = []
-        with ThreadPoolExecutor(_READERS) as pool:
+        with ThreadPoolExecutor(self._readers) as pool:
             for outcomes in pool.map(attempt, chunks):
                 for outcome in outcomes:
                     if isinstance(outcome, _Unreadable):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from results.published import load
-from results.schema import Failure, Record
+from results.schema import Failure, PseudoLabelScores, Record
 from results.table import CellRun, Rule, Table, TableLayout, build
 
 Make = Callable[..., Record]
@@ -54,6 +54,32 @@ def test_the_rule_decides_which_evaluation_counts(make: Make) -> None:
         assert summary is not None
         assert (summary.mean, summary.sd, summary.n) == (mean, 1.0, 3)
         assert any(f"{rule} epoch" in line for line in table.footer)
+
+
+def test_a_cell_may_show_what_pseudo_labels_were_worth(make: Make) -> None:
+    cells = {
+        ("all", quantity): (CellRun(0, "known", quantity), CellRun(1, "unknown", quantity))
+        for quantity in ("sampling rate", "accuracy", "recall")
+    }
+    columns = ("sampling rate", "accuracy", "recall")
+    plan = TableLayout("table9", "Pseudo-labels", ("all",), columns, cells, None)  # type: ignore[arg-type]
+    records = {
+        "known": make(pseudo_label_scores=PseudoLabelScores(80.0, 90.0, 70.0)),
+        "unknown": make(pseudo_label_scores=PseudoLabelScores(60.0, None, None)),
+    }
+    table = built(plan, records)
+    found = {
+        c.column: (c.summary and (c.summary.mean, c.summary.n), c.missing) for c in table.cells
+    }
+    assert found == {
+        "sampling rate": ((70.0, 2), 0),
+        "accuracy": ((90.0, 1), 0),
+        "recall": ((70.0, 1), 0),
+    }
+    footer = "\n".join(table.footer)
+    assert "2 of 2 trainings complete" in footer, "a training in three columns is one training"
+    assert "mIoU" not in footer
+    assert "where their truth is known" in footer
 
 
 outcomes = st.lists(
