@@ -32,7 +32,7 @@ def test_a_local_ray_is_on_loopback_and_its_token_is_nowhere(tmp_path: Path) -> 
         while not list(store.glob("checkpoints/*/worker-0.log")):
             assert driver.poll() is None, "the run ended before it could be looked at"
             time.sleep(0.05)
-        tree = [each for each in psutil.Process(driver.pid).children(recursive=True)]
+        tree = psutil.Process(driver.pid).children(recursive=True)
         (raylet, *_) = (each for each in tree if each.name() == "raylet")
         token = raylet.environ()["RAY_AUTH_TOKEN"]
         assert not commands_with(token)
