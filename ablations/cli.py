@@ -21,6 +21,7 @@ from ablations.layers import resolve_setting
 from ablations.plan import make_plan
 from ablations.request import DEFAULT_STORE, Choice, Request, StoreOption, with_options
 from ablations.spec import load_setting
+from ablations.store import store_app
 from ablations.texts import Rule, RuleOption, TableFormat, committed, format_of, render_tables
 from cluster.connect import is_submission
 from csl.errors import InputError
@@ -37,6 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(store_app, name="store")
 
 
 class Document(StrEnum):

@@ -7,16 +7,15 @@ often they were interrupted. Whatever is missing or failed is counted in its cel
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal
 
 from results.published import Ledger, load
+from results.published import Quantity as Quantity  # what of a training a cell shows
 from results.schema import Header
-from results.stats import Summary, summarize
+from results.stats.agreement import kendall_tau, same_sign
+from results.stats.summary import Summary, summarize
 
 Rule = Literal["best", "last"]
-Quantity = Literal["mIoU", "sampling rate", "accuracy", "recall"]
-"""What of a training a cell shows: of an evaluation, or of the last epoch's pseudo-labels."""
 
 
 @dataclass(frozen=True)
@@ -245,12 +244,13 @@ def _agreement(columns: tuple[str, ...], cells: tuple[Cell, ...], reference: str
         if len(ours) < len(paper):
             open_columns.append(column)
             continue
-        agree = sum(
-            _sign(ours[row] - ours[reference]) == _sign(paper[row] - paper[reference])
-            for row in effects
+        agree = same_sign(
+            [ours[row] - ours[reference] for row in effects],
+            [paper[row] - paper[reference] for row in effects],
         )
         signs.append(f"{agree} of {len(effects)} ({column})")
-        ranks.append(f"{_kendall([ours[r] for r in paper], list(paper.values()))} ({column})")
+        tau = kendall_tau([ours[row] for row in paper], list(paper.values()))
+        ranks.append(f"{'undefined, all equal' if tau is None else f'{tau:.2f}'} ({column})")
     parts = []
     if signs:
         parts.append(
@@ -263,15 +263,3 @@ def _agreement(columns: tuple[str, ...], cells: tuple[Cell, ...], reference: str
             f"{', '.join(open_columns)}"
         )
     return "; ".join(parts or ["the paper has no effects to compare with"]) + "."
-
-
-def _sign(value: float) -> int:
-    return (value > 0) - (value < 0)
-
-
-def _kendall(ours: list[float], paper: list[float]) -> str:
-    # scipy takes a second to import, and most commands draw no table.
-    from scipy.stats import kendalltau
-
-    tau = float(kendalltau(ours, paper).statistic)
-    return f"{tau:.2f}" if isfinite(tau) else "undefined, all equal"
