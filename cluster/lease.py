@@ -171,9 +171,7 @@ def _create(folder: Path, number: int, run: str) -> Lease | None:
     """The lease of this number, whole from its first moment; None if somebody has made it."""
     token = uuid4().hex
     process = psutil.Process()
-    holder = Holder(
-        token, run, platform.node(), _machine(), process.pid, process.create_time()
-    )
+    holder = Holder(token, run, platform.node(), _machine(), process.pid, process.create_time())
     aside, path = folder / f".{_PREFIX}{token}", folder / f"{_PREFIX}{number}"
     try:
         aside.write_text(json.dumps(asdict(holder)))
@@ -254,7 +252,9 @@ def _beating(path: Path, seconds: float) -> Iterator[None]:
 
     def beat() -> None:
         while not done.wait(seconds):
-            with suppress(OSError):  # it is gone, or the disk is away for a while: checked elsewhere
+            with suppress(
+                OSError
+            ):  # it is gone, or the disk is away for a while: checked elsewhere
                 os.utime(handle)
 
     thread = threading.Thread(target=beat, daemon=True)
