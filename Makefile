@@ -17,7 +17,7 @@ test: setup
 
 # Real clusters of several nodes on this machine: what make test is too short for.
 test-cluster: setup
-	$(BIN)/pytest tests_cluster
+	$(BIN)/pytest tests/multinode
 
 # Known vulnerabilities of what is installed; asks a database on the internet.
 audit: setup

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import trim_mean
 
 Runs = Sequence[Sequence[float]]
 """Per cell (a column of a table, say) the numbers of its seeds; cells may differ in length."""
@@ -33,6 +32,7 @@ def interquartile_mean(runs: Runs) -> Estimate:
     Raises:
         ValueError: a cell has no run.
     """
+    from scipy.stats import trim_mean  # takes a second to import
 
     def mean(cells: list[NDArray[Any]]) -> NDArray[Any]:
         return np.asarray(trim_mean(np.concatenate(cells, axis=-1), 0.25, axis=-1))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal
 
-Verdict = Literal["better", "worse", "unresolved"]
+Verdict = Literal["higher", "lower", "unresolved"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Comparison:
         low, high: 95% paired t interval.
         p: two-sided, of ``paired.paired_p``.
         holm: p adjusted for all comparisons of the table.
-        verdict: better or worse if the interval excludes 0 and Holm's p is below the table's level.
+        verdict: higher or lower if the interval excludes 0 and Holm's p is below the table's level.
         seeds: how many seeds would resolve what is unresolved; None if more than anybody trains.
     """
 

@@ -1,6 +1,7 @@
 """Takes the differences of one whole table; gives each its interval, Holm's p and a verdict."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,29 +20,39 @@ def judge(samples: Sequence[Sequence[float]]) -> tuple[Comparison, ...]:
     Args:
         samples: per comparison its differences over common blocks, at least one each.
     """
-    tested = [np.asarray(sample, dtype=float) for sample in samples if len(sample) > 1]
-    p = [float(paired_p(sample, len(tested), LEVEL)) for sample in tested]
-    adjusted = iter(zip(p, holm(p), strict=True))
+    tested = [sample for sample in samples if len(sample) > 1]
+    results = iter(_tested(tested))
     return tuple(
-        _judged(sample, *next(adjusted), len(tested))
+        _with_seeds(next(results), sample, len(tested))
         if len(sample) > 1
         else Comparison(float(sample[0]), 1)
         for sample in samples
     )
 
 
-def _judged(sample: Sequence[float], p: float, adjusted: float, comparisons: int) -> Comparison:
-    mean, low, high = (float(each) for each in t_interval(sample))
-    n = len(sample)
-    verdict: Verdict = "unresolved"
-    if adjusted < LEVEL and not low <= 0 <= high:
-        verdict = "better" if mean > 0 else "worse"
-    seeds = None
-    if verdict == "unresolved":
-        spread = float(np.std(sample, ddof=1))
-        seeds = seeds_to_resolve(mean, spread, level=LEVEL, comparisons=comparisons)
-        seeds = None if seeds is None else max(seeds, n + 1)
-    return Comparison(mean, n, low, high, p, float(adjusted), verdict, seeds)
+def tell_apart(samples: Sequence[Sequence[float]]) -> tuple[bool, ...]:
+    """Which differences ``judge`` would give a direction: samples of at least two blocks each."""
+    return tuple(each.verdict != "unresolved" for each in _tested(samples))
+
+
+def _tested(samples: Sequence[Sequence[float]]) -> list[Comparison]:
+    p = [float(paired_p(sample, len(samples), LEVEL)) for sample in samples]
+    found = []
+    for sample, own, adjusted in zip(samples, p, holm(p).tolist(), strict=True):
+        mean, low, high = (float(each) for each in t_interval(sample))
+        verdict: Verdict = "unresolved"
+        if adjusted < LEVEL and not low <= 0 <= high:
+            verdict = "higher" if mean > 0 else "lower"
+        found.append(Comparison(mean, len(sample), low, high, own, adjusted, verdict))
+    return found
+
+
+def _with_seeds(found: Comparison, sample: Sequence[float], comparisons: int) -> Comparison:
+    if found.verdict != "unresolved":
+        return found
+    spread = float(np.std(sample, ddof=1))
+    seeds = seeds_to_resolve(found.mean, spread, level=LEVEL, comparisons=comparisons)
+    return replace(found, seeds=None if seeds is None else max(seeds, found.n + 1))
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """What answers at an address may be no Ray, or another one: said before anything is handed over.
 
-With a real Ray: tests_cluster/test_submission.py.
+With a real Ray: tests/multinode/test_submission.py.
 """
 
 import json

@@ -59,7 +59,7 @@ def test_at_most_five_percent_of_tables_of_equals_show_a_verdict(noise: str, n: 
 @pytest.mark.parametrize("n", [3, 10])
 def test_the_rule_that_is_simulated_is_the_one_in_use(n: int) -> None:
     for table in tables("normal", n, 10) + np.linspace(0, 6, 8)[:, None]:
-        verdicts = [each.verdict in ("better", "worse") for each in judge(table.tolist())]
+        verdicts = [each.verdict in ("higher", "lower") for each in judge(table.tolist())]
         assert verdicts == shown(table).tolist()
 
 
@@ -67,7 +67,7 @@ def test_real_effects_are_found_with_their_direction() -> None:
     up, down, none = judge(
         [[mean + noise for noise in (-0.1, 0.2, 0.1, -0.2)] for mean in (2.0, -2.0, 0.0)]
     )
-    assert (up.verdict, down.verdict, none.verdict) == ("better", "worse", "unresolved")
+    assert (up.verdict, down.verdict, none.verdict) == ("higher", "lower", "unresolved")
     assert up.low is not None
     assert up.low > 0
     assert up.seeds is down.seeds is None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from tests_cluster.conftest import CSL, ONE_VARIANT, ROOT, SMALL, Csl, Ray
+from tests.multinode.conftest import CSL, ONE_VARIANT, ROOT, SMALL, Csl, Ray
 
 ONE_EPOCH = ("--set", "schedule.epochs=1")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from results.store import Store
-from tests_cluster.conftest import CSL, ONE_VARIANT, SMALL, Csl, Ray
+from tests.multinode.conftest import CSL, ONE_VARIANT, SMALL, Csl, Ray
 
 EPOCHS = ("--set", "schedule.epochs=2")
 LONG = ("--set", "schedule.epochs=12")

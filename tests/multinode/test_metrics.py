@@ -8,7 +8,7 @@ import time
 import urllib.request
 
 from tests.deploy.filled import DEPLOY
-from tests_cluster.conftest import Ray
+from tests.multinode.conftest import Ray
 
 CAMPAIGN = """
 import sys

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 CSL = (sys.executable, "-c", "from ablations.cli import main; main()")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 _SMALL = ("--object-store-memory=100000000", "--disable-usage-stats")
 SMALL = (
     *("--set", "data.train_images=24", "--set", "data.val_images=8", "--set", "network.width=8"),

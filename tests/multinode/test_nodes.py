@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests_cluster.conftest import Csl, Ray
+from tests.multinode.conftest import Csl, Ray
 
 
 def checks(stdout: str) -> dict[str, dict[str, object]]:
