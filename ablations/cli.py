@@ -99,6 +99,15 @@ def run(
     hang_minutes: Annotated[
         float, typer.Option(min=0.01, help="A worker without a step for so long is restarted.")
     ] = 30,
+    lease_seconds: Annotated[
+        float, typer.Option(min=1, help="Another run takes over from one that is silent so long.")
+    ] = 120,
+    stop_after_failures: Annotated[
+        int, typer.Option(min=0, help="Give up if the first so many all fail alike; 0: never.")
+    ] = 3,
+    max_hours: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so long, to be gone on with later.")
+    ] = None,
 ) -> None:
     """Train what a spec needs and the store lacks, then print its table.
 
@@ -127,18 +136,22 @@ def run(
     if plan.to_run:
         from ablations.launch import check_inputs, run_plan
         from cluster.jobs import Safety
+        from cluster.schedule import Limits
 
+        seconds = None if max_hours is None else 3600 * max_hours
         check_inputs(plan, workers, address)
         try:
-            run_plan(
+            stop = run_plan(
                 plan,
                 workers=workers,
                 gpus=gpus_per_worker,
                 cpus=cpus,
                 address=address,
-                safety=Safety(checkpoint_steps, 60 * hang_minutes),
+                safety=Safety(checkpoint_steps, 60 * hang_minutes, lease_seconds),
                 loader_workers=loader_workers,
+                limits=Limits(stop_after_failures, seconds),
             )
+            interrupted = stop is not None and stop.interrupted
         except KeyboardInterrupt:
             interrupted = True
     sys.stdout.write(render_tables(request, rule, TableFormat.terminal))

@@ -1,11 +1,11 @@
 """Takes a plan; checks everything that can be checked, then has Ray train what is not stored."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from ablations.plan import Plan
-from cluster.jobs import Job, Resources, Safety, command_line, read_code
+from cluster.jobs import Job, Resources, Run, Safety, command_line, read_code
+from cluster.schedule import DEFAULT, Limits, Stop, slots
 from cluster.snapshot import take_snapshot
 from csl.config import DataConfig, TrainingConfig
 from csl.data.layouts import LAYOUTS
@@ -56,7 +56,8 @@ def run_plan(
     address: str | None,
     safety: Safety,
     loader_workers: int | None,
-) -> None:
+    limits: Limits = DEFAULT,
+) -> Stop | None:
     """Train what the plan says on Ray; every ended training leaves a record.
 
     Args:
@@ -66,9 +67,14 @@ def run_plan(
         address: a running Ray's; None starts a local one.
         safety: how each training is guarded.
         loader_workers: processes per worker that prepare batches; None: up to 4 with a GPU, else 0.
+        limits: when to end early.
+
+    Returns:
+        Why it was stopped; None if it came to its end.
 
     Raises:
         InputError: the cluster cannot be joined, or can never place a training.
+        KeyboardInterrupt: it was interrupted before it began, or twice.
     """
     from cluster.connect import connect
     from cluster.console import quiet
@@ -76,24 +82,29 @@ def run_plan(
 
     store = Path(plan.store.location).resolve()
     code = take_snapshot(store)
-    logs = store / "logs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    jobs = _jobs(plan, store, code.name)
+    run = Run.new()
+    logs = store / "logs" / run.id
+    jobs = _jobs(plan, store, code.name, run)
     log = logs / "driver.log"
     where = "a local one" if address is None else address
     print(f"Ray: {where}; its log is {log}", flush=True)
     with quiet(log) as console, connect(address, cpus, logs, code) as cluster:
         # Ray reads its environment when it is first imported, and connect() has set that.
-        from cluster.trials import default_resources, run_jobs, slots
+        from cluster.trials import default_resources, run_jobs
 
         resources = default_resources(cluster, workers, gpus, loader_workers)
         jobs = [replace(job, resources=resources, safety=safety) for job in jobs]
         labels = [job.launched_as for job in jobs]
         epochs = [job.training.config.schedule.epochs for job in jobs]
         with ProgressView(console, labels, epochs, slots(cluster, resources)) as view:
-            run_jobs(jobs, cluster, view)
+            stop = run_jobs(jobs, cluster, view, limits=limits)
+        if stop is not None and stop.example is not None:
+            name = jobs[stop.example].identity.id[:8]
+            console.print(f"What went wrong: csl show {name} --store {plan.store.location}")
+        return stop
 
 
-def _jobs(plan: Plan, store: Path, snapshot: str) -> list[Job]:
+def _jobs(plan: Plan, store: Path, snapshot: str | None, run: Run) -> list[Job]:
     code, command = replace(read_code(), snapshot=snapshot), command_line()
     return [
         Job(
@@ -107,6 +118,7 @@ def _jobs(plan: Plan, store: Path, snapshot: str) -> list[Job]:
             resources=Resources(workers=1, cpus=1, gpus=0.0),  # known once connected
             code=code,
             command=command,
+            run=run,
         )
         for each in plan.to_run
     ]
