@@ -70,10 +70,14 @@ def run(
     choice: Choice,
     rule: RuleOption = Rule.best,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes per training (Ray Train if > 1).")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1, help="Processes per training (Ray Train if > 1).  [default: the setting's, 1]"
+        ),
+    ] = None,
     gpus_per_worker: Annotated[
-        float | None, typer.Option(min=0, help="Default: 1 where the cluster has GPUs.")
+        float | None,
+        typer.Option(min=0, help="Default: the setting's, or 1 where the cluster has GPUs."),
     ] = None,
     cpus: Annotated[
         int | None, typer.Option(min=1, help="CPUs of the local Ray; default: all.")
@@ -162,7 +166,9 @@ def run(
         console.print(f"Why a training failed: csl show {name} --store {request.store}")
     if after.to_run:
         console.print(f"{len(after.to_run)} still to run; the same command goes on with them.")
-    if interrupted or after.to_run or failed:
+    asked = {each.named.key for each in plan.to_run}
+    left = [each for each in after.to_run if each.named.key in asked]  # not beyond the limits
+    if interrupted or left or failed:
         raise typer.Exit(130 if interrupted else 1)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from ablations.plan import Plan
+from ablations.plan import Plan, Planned
 from cluster.jobs import Job, Resources, Run, Safety, command_line, read_code
 from cluster.schedule import DEFAULT, Limits, Stop, slots
 from cluster.snapshot import take_snapshot
@@ -15,7 +15,7 @@ from csl.locations import Locations
 _BATCH_NORM_MIN = 2
 
 
-def check_inputs(plan: Plan, workers: int, address: str | None) -> None:
+def check_inputs(plan: Plan, workers: int | None, address: str | None) -> None:
     """Everything a user may have got wrong, before any Ray process starts.
 
     Raises:
@@ -28,7 +28,7 @@ def check_inputs(plan: Plan, workers: int, address: str | None) -> None:
 
         check_address(address)
     for each in plan.to_run:
-        check_batches(each.training.config, workers)
+        check_batches(each.training.config, workers or each.occupancy.workers)
         if each.named.identity is None:
             LAYOUTS[each.training.config.data.dataset].locate(None)  # says what is missing
 
@@ -50,7 +50,7 @@ def check_inputs(plan: Plan, workers: int, address: str | None) -> None:
 def run_plan(
     plan: Plan,
     *,
-    workers: int,
+    workers: int | None,
     gpus: float | None,
     cpus: int | None,
     address: str | None,
@@ -61,8 +61,8 @@ def run_plan(
     """Train what the plan says on Ray; every ended training leaves a record.
 
     Args:
-        workers: processes per training.
-        gpus: GPUs per worker; None means one where the cluster has any.
+        workers: processes per training; None: as many as its setting says.
+        gpus: GPUs per worker; None: what its setting says, else one where the cluster has any.
         cpus: CPUs of a local Ray; None means all.
         address: a running Ray's; None starts a local one.
         safety: how each training is guarded.
@@ -73,7 +73,8 @@ def run_plan(
         Why it was stopped; None if it came to its end.
 
     Raises:
-        InputError: the cluster cannot be joined, or can never place a training.
+        InputError: the cluster cannot be joined, can never place a training, or has nodes that do
+            not see the store or the data.
         KeyboardInterrupt: it was interrupted before it began, or twice.
     """
     from cluster.connect import connect
@@ -90,18 +91,43 @@ def run_plan(
     print(f"Ray: {where}; its log is {log}", flush=True)
     with quiet(log) as console, connect(address, cpus, logs, code) as cluster:
         # Ray reads its environment when it is first imported, and connect() has set that.
+        from cluster.metrics import CampaignMetrics, several
+        from cluster.nodes import require_shared
         from cluster.trials import default_resources, run_jobs
 
-        resources = default_resources(cluster, workers, gpus, loader_workers)
-        jobs = [replace(job, resources=resources, safety=safety) for job in jobs]
+        if address is not None:
+            require_shared(str(store), _paths(jobs))
+
+        def resources(each: Planned) -> Resources:
+            wants = each.occupancy
+            own = wants.gpus if gpus is None else gpus
+            return default_resources(cluster, workers or wants.workers, own, loader_workers)
+
+        jobs = [
+            replace(job, resources=resources(each), safety=safety)
+            for job, each in zip(jobs, plan.to_run, strict=True)
+        ]
         labels = [job.launched_as for job in jobs]
         epochs = [job.training.config.schedule.epochs for job in jobs]
-        with ProgressView(console, labels, epochs, slots(cluster, resources)) as view:
-            stop = run_jobs(jobs, cluster, view, limits=limits)
+        places = min(slots(cluster, job.resources) for job in jobs)
+        with ProgressView(console, labels, epochs, places) as view:
+            watcher = several(view, CampaignMetrics(_campaign(plan), labels))
+            stop = run_jobs(jobs, cluster, watcher, limits=limits)
         if stop is not None and stop.example is not None:
             name = jobs[stop.example].identity.id[:8]
             console.print(f"What went wrong: csl show {name} --store {plan.store.location}")
         return stop
+
+
+def _campaign(plan: Plan) -> str:
+    return ",".join(grid.spec.name for grid in plan.grids)
+
+
+def _paths(jobs: list[Job]) -> list[Path]:
+    """What of the user's the trainings read."""
+    places = (job.locations for job in jobs)
+    found = (path for at in places for path in (at.data_root, at.splits_root, at.weights) if path)
+    return list(dict.fromkeys(found))
 
 
 def _jobs(plan: Plan, store: Path, snapshot: str | None, run: Run) -> list[Job]:
