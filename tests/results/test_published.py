@@ -243,3 +243,9 @@ def test_a_path_that_is_no_file(tmp_path: Path) -> None:
 def test_python_callers_may_build_one() -> None:
     content: dict[str, Any] = yaml.safe_load(OWN)
     assert Ledger.model_validate(content).number("theirs", "1/2") == 20.5
+
+
+def test_the_documents_example_is_a_ledger(tmp_path: Path) -> None:
+    document = Path(__file__).parents[2] / "docs/tables.md"
+    example = document.read_text(encoding="utf-8").split("```yaml\n")[2].split("```")[0]
+    assert load(own(tmp_path, example)).number("SemiBaseline", "1/8") == 77.2
