@@ -1,7 +1,4 @@
-"""Takes features, calibration and curves; gives pictures (Fig. 1, Fig. 6, reliability diagram).
-
-Drawn without pyplot: there is no global state and no window, and any thread may draw.
-"""
+"""Takes features, calibration and curves; gives pictures (Fig. 1, Fig. 6, reliability diagram)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,20 +7,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from results.drawing import COLORS, LINES, new_figure, save
 from results.schema import EpochMetrics
 from results.selection import Calibration
 
-RIGHT, WRONG = "#0072B2", "#D55E00"
-"""Blue and vermilion (Okabe and Ito): told apart by colour-blind readers, and in grey."""
-
-# Okabe and Ito's others too, the ones that are seen on white.
-_COLORS = (RIGHT, WRONG, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_LINES = ("-", "--", ":", "-.")
+RIGHT, WRONG = COLORS[:2]
 _POINTS = 12_000  # drawn at most; histograms count every pixel
 _TINIEST = 1e-300
 _OUTERMOST = (0.05, 99.95)  # percentiles of the points that an axis shows
@@ -68,7 +60,7 @@ def draw_feature_plane(plane: FeaturePlane, paths: Sequence[Path]) -> None:
     Right, it is a share of what that square allows, which shows what it says beyond the confidence.
     Upward and to the right is more reliable in both.
     """
-    figure = _new_figure(14.4, 6.4)
+    figure = new_figure(14.4, 6.4)
     left, right = figure.subfigures(1, 2, squeeze=False)[0]
     confidence, correct = _decades(plane.residual), plane.correct.astype(bool)
     dispersion = _Axis(
@@ -87,7 +79,7 @@ def draw_feature_plane(plane: FeaturePlane, paths: Sequence[Path]) -> None:
     for part, axis in ((left, dispersion), (right, concentration)):
         _draw_plane(part, confidence, axis, correct, plane)
     figure.suptitle(plane.title, fontsize=10)
-    _save(figure, paths)
+    save(figure, paths)
 
 
 @dataclass(frozen=True)
@@ -129,7 +121,7 @@ def _draw_plane(
 
 def draw_reliability(calibration: Calibration, paths: Sequence[Path]) -> None:
     """Write the reliability diagram to every path: accuracy over confidence, and where it lies."""
-    figure = _new_figure(5.2, 5.6)
+    figure = new_figure(5.2, 5.6)
     layout = figure.add_gridspec(2, 1, height_ratios=(4, 1), hspace=0.08)
     upper = figure.add_subplot(layout[0])
     lower = figure.add_subplot(layout[1], sharex=upper)
@@ -145,7 +137,7 @@ def draw_reliability(calibration: Calibration, paths: Sequence[Path]) -> None:
     count = np.array(calibration.count, dtype=float)
     lower.bar(centers, count / max(count.sum(), 1), width, color="0.5")
     lower.set(xlabel=r"confidence $p_{\max}$", ylabel="share")
-    _save(figure, paths)
+    save(figure, paths)
 
 
 def draw_curves(curves: Mapping[str, Sequence[EpochMetrics]], paths: Sequence[Path]) -> None:
@@ -155,13 +147,13 @@ def draw_curves(curves: Mapping[str, Sequence[EpochMetrics]], paths: Sequence[Pa
         curves: by the name of the training. What an epoch does not have is not drawn.
         paths: the format is the suffix's.
     """
-    figure = _new_figure(9.6, 4.0 + 0.22 * len(curves))
+    figure = new_figure(9.6, 4.0 + 0.22 * len(curves))
     sides = figure.subplots(1, 2)
     for index, (name, curve) in enumerate(curves.items()):
         for axes, of in zip(sides, ("pseudo_label_accuracy", "sampling_rate"), strict=True):
             seen = [(epoch.epoch, getattr(epoch, of)) for epoch in curve]
             seen = [point for point in seen if point[1] is not None]
-            color, line = _COLORS[index % len(_COLORS)], _LINES[index // len(_COLORS) % len(_LINES)]
+            color, line = COLORS[index % len(COLORS)], LINES[index // len(COLORS) % len(LINES)]
             marker = "o" if len(seen) < 40 else None  # a single epoch is no line
             axes.plot(
                 *zip(*seen, strict=True) if seen else ((), ()),
@@ -178,13 +170,7 @@ def draw_curves(curves: Mapping[str, Sequence[EpochMetrics]], paths: Sequence[Pa
         if not any(len(line.get_xdata()) for line in axes.lines):
             axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
     figure.legend(*sides[0].get_legend_handles_labels(), loc="outside lower center", fontsize=9)
-    _save(figure, paths)
-
-
-def _new_figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    save(figure, paths)
 
 
 def _decades(values: NDArray[Any]) -> NDArray[Any]:
@@ -239,8 +225,3 @@ def _histogram(
         )
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
-
-
-def _save(figure: Figure, paths: Sequence[Path]) -> None:
-    for path in paths:
-        figure.savefig(path, dpi=160)
