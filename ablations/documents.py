@@ -10,6 +10,7 @@ from typing import IO, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from csl.config import TrainingConfig
 from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
 
@@ -150,7 +151,8 @@ def explain(error: ValidationError, file: object) -> InputError:
     """The first fault of a validation, in the user's words."""
     fault = error.errors(include_url=False)[0]
     # A discriminated union puts its tag into the path; it is no key of the document.
-    tags = ("shapes", *LAYOUTS, "deeplabv3plus", "segformer", "dpt")
+    unions = error.title == TrainingConfig.__name__
+    tags = ("shapes", *LAYOUTS, "deeplabv3plus", "segformer", "dpt") if unions else ()
     path = [*fault["loc"]]
     if path[:1] == ["variants"]:
         del path[2:3]  # likewise: which kind of entry it is

@@ -7,13 +7,14 @@ from pathlib import Path
 from ablations.plan import Plan
 from cluster.jobs import Job, Resources, Safety, command_line, read_code
 from csl.config import DataConfig, TrainingConfig
+from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
 from csl.locations import Locations
 
 _BATCH_NORM_MIN = 2
 
 
-def check_inputs(plan: Plan, locations: Locations, workers: int, address: str | None) -> None:
+def check_inputs(plan: Plan, workers: int, address: str | None) -> None:
     """Everything a user may have got wrong, before any Ray process starts.
 
     Raises:
@@ -27,24 +28,26 @@ def check_inputs(plan: Plan, locations: Locations, workers: int, address: str | 
         check_address(address)
     for each in plan.to_run:
         check_batches(each.training.config, workers)
+        if each.named.identity is None:
+            LAYOUTS[each.training.config.data.dataset].locate(None)  # says what is missing
 
     from csl.data.lists import open_lists
     from csl.data.source import check_masks
     from csl.models import require_weights
 
-    splits: dict[DataConfig, set[str]] = {}
+    splits: dict[tuple[DataConfig, Locations], set[str]] = {}
     for each in plan.to_run:
-        splits.setdefault(each.training.config.data, set()).add(each.training.split)
-    for data, names in splits.items():
+        where = each.training.config.data, each.locations
+        splits.setdefault(where, set()).add(each.training.split)
+    for (data, locations), names in splits.items():
         check_masks([open_lists(data, name, locations) for name in names], data, locations)
-    for network in {each.training.config.network for each in plan.to_run}:
-        require_weights(network, locations.weights)
+    for network, file in {(e.training.config.network, e.locations.weights) for e in plan.to_run}:
+        require_weights(network, file)
     plan.store.check_writable()
 
 
 def run_plan(
     plan: Plan,
-    locations: Locations,
     *,
     workers: int,
     gpus: float | None,
@@ -72,7 +75,7 @@ def run_plan(
 
     store = Path(plan.store.location).resolve()
     logs = store / "logs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    jobs = _jobs(plan, locations, store)
+    jobs = _jobs(plan, store)
     log = logs / "driver.log"
     where = "a local one" if address is None else address
     print(f"Ray: {where}; its log is {log}", flush=True)
@@ -88,25 +91,15 @@ def run_plan(
             run_jobs(jobs, cluster, view)
 
 
-def _jobs(plan: Plan, locations: Locations, store: Path) -> list[Job]:
-    def absolute(path: Path | None) -> Path | None:
-        return None if path is None else path.resolve()
-
+def _jobs(plan: Plan, store: Path) -> list[Job]:
     code, command = read_code(), command_line()
-    there = Locations(
-        data_root=absolute(locations.data_root),
-        splits_root=absolute(locations.splits_root),
-        weights=absolute(locations.weights),
-        cache=absolute(locations.cache),
-        cache_bytes=locations.cache_bytes,
-    )
     return [
         Job(
             training=each.training,
             identity=each.identity,
-            locations=there,
+            locations=each.locations.resolved(),
             store=store,
-            setting=plan.grid.setting.name,
+            setting=each.named.places[0].cell.setting.name,
             launched_as=each.labels[0],
             resources=Resources(workers=1, cpus=1, gpus=0.0),  # known once connected
             code=code,

@@ -12,12 +12,13 @@ takes a file (``--places``):
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ablations.documents import read
-from csl.config import Frozen, TrainingConfig
+from csl.config import BACKBONES, Frozen, TrainingConfig, fault
+from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
 from csl.locations import Locations
 
@@ -36,6 +37,22 @@ class PlacesFile(Frozen):
 
     data: dict[str, DataPlace] = Field(default_factory=dict)
     weights: dict[str, _PATH] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        for what, named, known in (
+            ("data", self.data, tuple(LAYOUTS)),
+            ("weights", self.weights, BACKBONES),
+        ):
+            for name in named:
+                if name not in known:
+                    raise fault(
+                        f"no such {'dataset' if what == 'data' else 'backbone'}",
+                        key=f"{what}.{name}",
+                        value=name,
+                        remedy=f"use one of {', '.join(known)}",
+                    )
+        return self
 
 
 @dataclass(frozen=True)

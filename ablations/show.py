@@ -98,17 +98,17 @@ def show(
 
 def _planned(spec: str, setting: str, variant: str, options: Options) -> _Subject:
     grid = expand(load_spec(spec), load_setting(setting), options)
-    cells = {cell.row: cell for cell in reversed(grid.cells)}  # of each row's first split
+    cells = {cell.variant: cell for cell in reversed(grid.cells)}  # at each one's first split
     if variant not in cells:
         raise InputError(
             "no such variant",
             key="--variant",
             value=variant,
-            remedy=f"choose one of {', '.join(row for row in reversed(cells))}",
+            remedy=f"choose one of {', '.join(name for name in reversed(cells))}",
         )
     cell = cells[variant]
     name = (
-        f"{grid.spec.name} {variant} on {grid.setting.name}, split {cell.column}, "
+        f"{grid.spec.name} {variant} on {cell.setting.name}, split {cell.split}, "
         f"seed {cell.training.seed}"
     )
     return _Subject(cell.training, name)

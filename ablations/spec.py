@@ -141,14 +141,26 @@ class Setting(Frozen):
     set: dict[str, Any]
 
 
-def load_spec(name: str) -> tuple[Spec, str]:
+def load_spec(name: str, base: Path = Path()) -> tuple[Spec, str]:
     """A packaged spec by name or one's own by path, with the file it came from.
+
+    Args:
+        name: as of ``documents.find``.
+        base: what a relative path is relative to.
 
     Raises:
         InputError: no such file, or a fault in it.
     """
-    path = find(name, "specs")
-    return read(path, Spec), str(path)
+    path = find(name, "specs", base)
+    content = mapping(path)
+    if "specs" in content:
+        raise InputError(
+            "this is a campaign, and one spec is wanted",
+            file=path,
+            key="specs",
+            remedy="name one of the specs in it",
+        )
+    return validate(content, Spec, file=path), str(path)
 
 
 def load_specs(names: str) -> tuple[tuple[Spec, str], ...]:
@@ -168,9 +180,8 @@ def load_specs(names: str) -> tuple[tuple[Spec, str], ...]:
             continue
         campaign = validate(content, Campaign, file=path)
         for each in campaign.specs:
-            own = find(each, "specs", base=path.parent)
-            spec = read(own, Spec)
-            found[own] = spec.model_copy(update={"seeds": campaign.seeds or spec.seeds})
+            spec, file = load_spec(each, base=path.parent)
+            found[Path(file)] = spec.model_copy(update={"seeds": campaign.seeds or spec.seeds})
     called: dict[str, Path] = {}
     for path, spec in found.items():
         if spec.name in called:

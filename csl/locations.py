@@ -21,3 +21,8 @@ class Locations:
     weights: Path | None = None
     cache: Path | None = None
     cache_bytes: int = 8 * 10**9
+
+    def resolved(self) -> "Locations":
+        """The same with absolute paths, for workers that stand elsewhere."""
+        paths = (self.data_root, self.splits_root, self.weights, self.cache)
+        return Locations(*(p and p.resolve() for p in paths), self.cache_bytes)

@@ -154,6 +154,39 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Score:
+    epoch: int
+    mean_iou: float
+
+
+@dataclass(frozen=True)
+class Header:
+    identity: str
+    recipe: str
+    status: Status
+    failure: Failure | None
+    launched_as: str
+    setting: str
+    split: str
+    seed: int
+    configuration: str
+    split_hash: str
+    data_fingerprint: str
+    weights_hash: str
+    last: Score | None
+    best: Score | None
+    attempt: str
+    training_seconds: float
+    gpu_seconds: float
+    steps: int
+    resumed: int
+    provenance: Provenance
+    sampling_rate: float | None = None
+    pseudo_label_accuracy: float | None = None
+    pseudo_label_recall: float | None = None
+
+
+@dataclass(frozen=True)
 class Record:
     """One attempt at one training, complete or failed; see ``COLUMNS`` for each field.
 
@@ -185,6 +218,35 @@ class Record:
     training_seconds: float
     resumed: int
     provenance: Provenance
+
+    def header(self) -> Header:
+        score = lambda e: None if e is None else Score(e.epoch, e.mean_iou)
+        end = self.curve[-1] if self.curve else None
+        return Header(
+            self.identity,
+            self.recipe,
+            self.status,
+            self.failure,
+            self.launched_as,
+            self.setting,
+            self.split,
+            self.seed,
+            self.configuration,
+            self.split_hash,
+            self.data_fingerprint,
+            self.weights_hash,
+            score(self.last),
+            score(self.best),
+            self.attempt,
+            self.training_seconds,
+            0.0,
+            end.step if end else 0,
+            self.resumed,
+            self.provenance,
+            end.sampling_rate if end else None,
+            end.pseudo_label_accuracy if end else None,
+            None,
+        )
 
     def __post_init__(self) -> None:
         if self.status == "complete":

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from results.schema import Record, check_schema, from_row, to_table
+from results.schema import Header, Record, check_schema, from_row, to_table
 
 T = TypeVar("T")
 
@@ -111,15 +111,15 @@ class Store:
         """Every readable attempt, by identity, then by when it finished."""
         return _sorted(self._read(self._listing(), _decode))
 
-    def latest(self) -> dict[str, Record]:
+    def latest(self) -> dict[str, Header]:
         """What is known of each identity: its earliest complete attempt, else its last failure.
 
         The earliest, so that a later duplicate never changes a printed table.
         """
-        return {
-            identity: _representative(attempts)
-            for identity, attempts in groupby(self.records(), lambda record: record.identity)
-        }
+        return {key: representative(attempts) for key, attempts in by_identity(self.headers())}
+
+    def headers(self):
+        return tuple(r.header() for r in self.records())
 
     def complete_ids(self) -> frozenset[str]:
         """Identities of finished trainings; decodes two columns of each file."""
@@ -157,7 +157,7 @@ class Store:
                 self.location,
                 "give more digits",
             )
-        return _representative(found)
+        return representative(found)
 
     def _put(self, aside: str, data: bytes, path: str) -> None:
         self._files.create_dir(self._folder, recursive=True)
@@ -268,8 +268,12 @@ def _sorted(records: Iterable[Record]) -> tuple[Record, ...]:
     return tuple(sorted(records, key=lambda r: (r.identity, r.provenance.finished_at, r.attempt)))
 
 
-def _representative(attempts: Iterable[Record]) -> Record:
+def representative(attempts: Iterable[Record]) -> Record:
     """Of one identity's sorted attempts the one that counts."""
     ordered = list(attempts)
     complete = [record for record in ordered if record.status == "complete"]
     return complete[0] if complete else ordered[-1]
+
+
+def by_identity(headers):
+    return groupby(headers, lambda h: h.identity)

@@ -24,6 +24,7 @@ from csl.config.method import (
     SelectionConfig,
 )
 from csl.config.network import (
+    BACKBONES,
     DPT_PATCH,
     SEGFORMER_SMALLEST,
     DeepLabConfig,
@@ -34,6 +35,7 @@ from csl.config.network import (
 from csl.config.training import PROFILES, EvaluationConfig, ScheduleConfig, TrainingConfig
 
 __all__ = [
+    "BACKBONES",
     "DPT_PATCH",
     "PROFILES",
     "SEGFORMER_SMALLEST",

@@ -1,6 +1,6 @@
 """Takes plain mappings; gives a segmentation network: its architecture and backbone."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -53,6 +53,13 @@ class DptConfig(_Network):
 NetworkConfig = Annotated[
     DeepLabConfig | SegFormerConfig | DptConfig, Field(discriminator="architecture")
 ]
+
+BACKBONES: tuple[str, ...] = tuple(
+    name
+    for network in (DeepLabConfig, SegFormerConfig, DptConfig)
+    for name in get_args(network.model_fields["backbone"].annotation)
+)
+"""Every backbone that weights can be given for."""
 
 DPT_PATCH = 14
 """Side of DINOv2's patches in pixels."""

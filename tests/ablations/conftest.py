@@ -108,17 +108,16 @@ def store(tmp_path: Path) -> Store:
 
 def record_of(training: Training, identity: Identity, **changes: Any) -> Record:
     """What a worker would have stored for a training."""
-    return make_record(
-        identity.id,
-        recipe=identity.recipe,
-        setting="shapes",
-        split=training.split,
-        seed=training.seed,
-        configuration=training.config.model_dump_json(),
-        split_hash=identity.split_hash,
-        data_fingerprint=identity.data_fingerprint,
-        **changes,
-    )
+    said = {
+        "recipe": identity.recipe,
+        "setting": "shapes",
+        "split": training.split,
+        "seed": training.seed,
+        "configuration": training.config.model_dump_json(),
+        "split_hash": identity.split_hash,
+        "data_fingerprint": identity.data_fingerprint,
+    }
+    return make_record(identity.id, **said | changes)
 
 
 @pytest.fixture

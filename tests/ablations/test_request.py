@@ -8,15 +8,15 @@ from ablations.request import Request
 
 
 def test_the_cache_is_the_users_own_folder_unless_told_otherwise() -> None:
-    default = Request("table5").locations.cache
+    default = Request("table5").places.common.cache
     assert default is not None
     assert default.is_absolute()
-    assert Request("table5", cache="none").locations.cache is None
-    named = Request("table5", cache="here", cache_gb=0.5).locations
+    assert Request("table5", cache="none").places.common.cache is None
+    named = Request("table5", cache="here", cache_gb=0.5).places.common
     assert (named.cache, named.cache_bytes) == (Path("here"), 500_000_000)
 
 
 @pytest.mark.parametrize("field", ["data_root", "splits_root", "weights"])
 def test_the_other_places_are_passed_on(field: str) -> None:
-    locations = Request("table5", **{field: Path("there")}).locations  # type: ignore[arg-type]
+    locations = Request("table5", **{field: Path("there")}).places.common  # type: ignore[arg-type]
     assert getattr(locations, field) == Path("there")

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 import ablations
 from ablations.expand import Grid, Options, expand
 from ablations.launch import check_batches
-from ablations.spec import load_setting, load_spec
+from ablations.places import Places
+from ablations.spec import load_setting, load_spec, load_specs
 from ablations.tabulate import tabulate
 from csl.config import PROFILES, TrainingConfig
 from csl.locations import Locations
@@ -18,7 +19,13 @@ from tests.ablations.conftest import refused
 
 PACKAGE = Path(ablations.__file__).parent
 SETTINGS = sorted(path.stem for path in (PACKAGE / "settings").glob("*.yaml"))
-SPECS = sorted(path.stem for path in (PACKAGE / "specs").rglob("*.yaml"))
+SPECS = sorted(
+    {
+        spec.name: None
+        for file in (PACKAGE / "specs").rglob("*.yaml")
+        for spec, _ in load_specs(str(file))
+    }
+)
 OWN = {"folder": ("data.classes=3",)}
 """What only the user can know."""
 
@@ -38,11 +45,22 @@ def config(setting: str) -> TrainingConfig:
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("spec", SPECS)
 def test_every_spec_resolves_on_every_setting(spec: str, setting: str) -> None:
+    first = next(iter(load_setting(setting)[0].splits))
     for profile in PROFILES:
-        found = grid(spec, setting, profile)
-        assert {cell.column for cell in found.cells} == set(found.setting.splits)
-        rows = len(found.spec.variants) * len(found.spec.seeds)
-        assert len({cell.training for cell in found.cells}) == rows * len(found.setting.splits)
+        found = grid(spec, setting, profile, splits=(first,))
+        seeds, variants = found.spec.seeds, found.spec.expanded
+        assert {cell.variant for cell in found.cells} == {variant.name for variant in variants}
+        assert found.asked == len(variants) * len(seeds)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_every_spec_of_the_paper_runs_where_the_paper_ran_it(spec: str) -> None:
+    what = load_spec(spec)
+    if what[0].setting or any(variant.setting for variant in what[0].expanded):
+        found = expand(what, None, Options(seeds=(0,)))
+        assert found.asked == len(found.spec.expanded) * len(found.spec.splits)
+        configs = {(cell.split, cell.training) for cell in found.cells}
+        assert len(configs) == found.asked, "no two rows are one training"
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -143,6 +161,6 @@ def test_only_the_tables_own_setting_is_compared_with_the_paper(
     setting: str, options: dict[str, tuple[str, ...]], comparable: bool, tmp_path: Path
 ) -> None:
     asked = grid("table5", setting, **{"splits": ("1/16", "1/2")} | options)
-    empty = tabulate(asked, Locations(), Store(str(tmp_path)), "best")
+    (empty,) = tabulate([asked], Places(Locations()), Store(str(tmp_path)).latest(), "best")
     warned = any("another setting than ours" in line for line in empty.footer)
     assert warned != comparable

@@ -7,19 +7,26 @@ from datetime import timedelta
 from pathlib import Path
 
 from ablations.expand import Grid
+from ablations.places import Places
 from ablations.tabulate import tabulate
 from csl.identity import identify
 from csl.locations import Locations
 from results.schema import Failure, Record
 from results.store import Store
+from results.table import Table
 from tests.ablations.conftest import SPEC, VOC_SETTING, MakeGrid, record_of, refused
 
 Stored = Callable[..., Record]
 HERE = Locations()
 
 
+def shown(grid: Grid, locations: Locations, store: Store, rule: str) -> Table:
+    (table,) = tabulate([grid], Places(locations), store.latest(), rule)  # type: ignore[arg-type]
+    return table
+
+
 def means(grid: Grid, locations: Locations, store: Store, rule: str = "last") -> list[float | None]:
-    table = tabulate(grid, locations, store, rule)  # type: ignore[arg-type]
+    table = shown(grid, locations, store, rule)
     return [None if cell.summary is None else cell.summary.mean for cell in table.cells]
 
 
@@ -27,7 +34,7 @@ def test_cells_find_their_trainings(grid: MakeGrid, store: Store, stored: Stored
     made = grid(splits=("1/8", "1/16"), seeds=(0, 1))
     for number, cell in enumerate(made.cells):
         stored(cell.training, mean_iou=10.0 + number)
-    table = tabulate(made, HERE, store, "last")
+    table = shown(made, HERE, store, "last")
     for number, cell in enumerate(made.cells[:4]):
         summary = table.cell(cell.row, cell.column).summary
         assert summary is not None
@@ -45,13 +52,13 @@ def test_the_rule_chooses_the_epoch(grid: MakeGrid, store: Store, stored: Stored
     assert means(made, HERE, store, "best") == [best.mean_iou] * 2
     assert means(made, HERE, store, "last") == [last.mean_iou] * 2
     assert best.mean_iou != last.mean_iou
-    assert tabulate(made, HERE, store, "best").rule == "best"
+    assert shown(made, HERE, store, "best").rule == "best"
 
 
 def test_what_failed_or_is_missing_is_counted(grid: MakeGrid, store: Store, stored: Stored) -> None:
     made = grid(seeds=(0, 1))
     stored(made.cells[0].training, failure=Failure.NOT_A_NUMBER)
-    cell = tabulate(made, HERE, store, "best").cells[0]
+    cell = shown(made, HERE, store, "best").cells[0]
     assert (cell.wanted, cell.done, cell.failed, cell.missing) == (2, 0, 1, 1)
     assert cell.failures == (("not a number", 1),)
 
@@ -67,10 +74,10 @@ def test_equal_variants_show_one_training_twice(
 def test_a_later_duplicate_changes_nothing(grid: MakeGrid, store: Store, stored: Stored) -> None:
     made = grid()
     stored(made.cells[0].training, mean_iou=40.0, minute=1)
-    before = tabulate(made, HERE, store, "best")
+    before = shown(made, HERE, store, "best")
     stored(made.cells[0].training, mean_iou=60.0, minute=2)
     stored(made.cells[0].training, failure=Failure.NODE_LOST, minute=3)
-    assert tabulate(made, HERE, store, "best") == before
+    assert shown(made, HERE, store, "best") == before
 
 
 def test_without_the_folder_cells_are_found_by_recipe(
@@ -79,7 +86,7 @@ def test_without_the_folder_cells_are_found_by_recipe(
     made, there = grid(setting=VOC_SETTING, seeds=(0, 1)), Locations(data_root=voc)
     for number, cell in enumerate(made.cells[:3]):
         stored(cell.training, there, mean_iou=10.0 + number)
-    assert tabulate(made, HERE, store, "best") == tabulate(made, there, store, "best")
+    assert shown(made, HERE, store, "best") == shown(made, there, store, "best")
     assert means(made, HERE, store) == [11.0, 11.0]
 
 
@@ -91,7 +98,7 @@ def test_two_datasets_for_one_recipe_are_refused(
     with (voc / "JPEGImages/c.jpg").open("ab") as image:
         image.write(b"more")
     stored(made.cells[0].training, there, mean_iou=20.0)
-    error = refused(lambda: tabulate(made, HERE, store, "last"))
+    error = refused(lambda: shown(made, HERE, store, "last"))
     assert error.key == "--data-root"
     assert "2" in error.problem
     assert means(made, there, store) == [20.0, None], "with the folder it is clear which"
@@ -126,9 +133,9 @@ def test_footers_depend_on_results_alone(
         )
     for cell in made.cells:
         stored(cell.training)
-    first = tabulate(made, HERE, store, "best")
-    assert tabulate(made, HERE, store, "best") == first
-    assert tabulate(made, HERE, other, "best") == first
+    first = shown(made, HERE, store, "best")
+    assert shown(made, HERE, store, "best") == first
+    assert shown(made, HERE, other, "best") == first
     footer = "\n".join(first.footer)
     assert not re.search(r"\d{4}-\d\d-\d\d|\d\d:\d\d|second|hour", footer)
     assert "node-" not in footer
@@ -140,13 +147,21 @@ def test_the_footer_says_setting_profile_seeds_splits_and_overrides(
     overrides = ("schedule.epochs=3", "masking.patch=4")
     made = grid(profile="paper", seeds=(4, 5), splits=("1/8",), assignments=overrides)
     record = stored(made.cells[0].training)
-    footer = "\n".join(tabulate(made, HERE, store, "best").footer)
+    footer = "\n".join(shown(made, HERE, store, "best").footer)
     for part in (
-        *(made.setting.name, made.setting.about, "paper", "4, 5", "epochs: 3", "1/8", *overrides),
+        *(
+            made.settings[0].name,
+            made.settings[0].about,
+            "paper",
+            "4, 5",
+            "epochs: 3",
+            "1/8",
+            *overrides,
+        ),
         record.split_hash[:8],
     ):
         assert part in footer
-    plain = "\n".join(tabulate(grid(), HERE, store, "best").footer)
+    plain = "\n".join(shown(grid(), HERE, store, "best").footer)
     assert "verrides" not in plain
 
 
@@ -154,4 +169,4 @@ def test_the_footer_does_not_hide_that_rows_train_for_different_times(
     grid: MakeGrid, store: Store
 ) -> None:
     longer = SPEC + "  - name: longer\n    set: {schedule.epochs: 77}\n"
-    assert "77" in "\n".join(tabulate(grid(longer), HERE, store, "best").footer)
+    assert "77" in "\n".join(shown(grid(longer), HERE, store, "best").footer)

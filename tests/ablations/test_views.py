@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablations import views
+from ablations import plan_views, views
 from ablations.doctor import Check
+from ablations.places import Places
 from ablations.plan import make_plan
 from csl.locations import Locations
 from results.schema import Failure, Record
@@ -39,12 +40,15 @@ def test_a_plan_prints_labels_as_they_are_and_counts_the_others(
     grid: MakeGrid, store: Store
 ) -> None:
     twins = "".join(f"  - name: {name}\n    set: {{}}\n" for name in ('"[b]twin"', "third"))
-    plan = make_plan(grid(SPEC.replace("second", f'"{MARKUP}"') + twins), Locations(), store)
-    text = printed(lambda console: views.print_plan(console, plan))
+    plan = make_plan(
+        [grid(SPEC.replace("second", f'"{MARKUP}"') + twins)], Places(Locations()), store
+    )
+    text = printed(lambda console: plan_views.print_plan(console, plan, False))
     assert f"small/{MARKUP}/1/16/seed 0 (+2)" in text
     assert "2 trainings" in text
     assert "2 to run" in text
-    labels = [each["cells"] for each in views.plan_object(plan)["trainings"]]
+    trainings = plan_views.plan_object(plan)["trainings"]
+    labels = sorted((each["cells"] for each in trainings), key=len)
     assert [len(cells) for cells in labels] == [1, 3]
     assert labels[1][1] == "small/[b]twin/1/16/seed 0"
 
@@ -53,8 +57,8 @@ def test_the_summary_tells_apart_what_does_not_run(
     grid: MakeGrid, store: Store, stored: Stored
 ) -> None:
     def summary() -> str:
-        plan = make_plan(grid(), Locations(), store)
-        return printed(lambda console: views.print_plan_summary(console, plan))
+        plan = make_plan([grid()], Places(Locations()), store)
+        return printed(lambda console: plan_views.print_summary(console, plan))
 
     assert "0 stored, 2 to run" in summary()
     stored(grid().cells[0].training)
