@@ -55,11 +55,9 @@ class Comparison:
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether the values meet it; raises as ``Linear.at``. Rounding counts as equality."""
         excess = self.excess.at(values)
-        scale = max(
-            abs(self.excess.constant), *(abs(w * values[key]) for key, w in self.excess.weights)
-        )
-        slack = 1e-12 * scale
-        return excess < -slack if self.strict else excess <= slack
+        terms = [self.excess.constant, *(w * values[key] for key, w in self.excess.weights)]
+        slack = 1e-12 * max(map(abs, terms))
+        return bool(excess < -slack if self.strict else excess <= slack)
 
 
 def parse_sum(text: str) -> Linear:

@@ -1,4 +1,4 @@
-"""Takes a search, a setting and the user's options; gives what a point of the space is trained as."""
+"""Takes a search, a setting and options; gives what each point of the space is trained as."""
 
 import json
 from collections.abc import Mapping
@@ -94,7 +94,7 @@ class Problem:
             if parameter.applies(point):
                 if key not in values or not parameter.has(values[key]):
                     return None
-                point[key] = values[key]
+                point[key] = parameter.spell(values[key])
         if self.why_not(point) or self.configuration(self.keys(point)) != config:
             return None
         return point
@@ -131,9 +131,7 @@ class Problem:
         return whole
 
 
-def pose(
-    spec: tuple[SearchSpec, str], setting: tuple[Setting, str], options: Options = Options()
-) -> Problem:
+def pose(spec: tuple[SearchSpec, str], setting: tuple[Setting, str], options: Options) -> Problem:
     """Put a search on a setting, and refuse what could not be searched there.
 
     Raises:
@@ -200,13 +198,12 @@ def _blocks(spec: SearchSpec, file: str, setting: Setting) -> tuple[Block, ...]:
 
 def _check_keys(problem: Problem) -> None:
     spec, known = problem.spec, problem.defaults
-    named = {
-        **{f"space.{key}": key for key in spec.space},
-        **{f"derived.{key}": key for key in spec.derived},
-        **{"constraints": k for each in spec.comparisons for k in each.excess.keys},
-        **{f"warm_start.points.{k}": k for point in spec.warm_start.points for k in point},
-    }
-    for place, key in named.items():
+    named = [
+        *((f"space.{key}", key) for key in spec.space),
+        *((f"derived.{key}", key) for key in spec.derived),
+        *(("constraints", key) for each in spec.comparisons for key in each.excess.keys),
+    ]
+    for place, key in named:
         if key not in known:
             raise InputError(
                 "no configuration has this key",
@@ -226,10 +223,9 @@ def _check_keys(problem: Problem) -> None:
                 remedy="leave it out, or remove the key from the search's space",
             )
     for each in spec.comparisons:
-        numbers = {**known, **{k: 0.0 for k, p in spec.space.items() if not _is_choice(p)}}
         for key in each.excess.keys:
             parameter = spec.space.get(key)
-            values = parameter.choice if isinstance(parameter, Choice) else (numbers[key],)
+            values = parameter.choice if isinstance(parameter, Choice) else (known[key],)
             if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
                 raise InputError(
                     "a comparison is about numbers",
@@ -302,10 +298,6 @@ def _check_seen_epochs(problem: Problem) -> None:
 def _as(default: Any, value: float) -> Any:
     """A derived number, whole where the configuration's is."""
     return int(value) if isinstance(default, int) and value == int(value) else value
-
-
-def _is_choice(parameter: Any) -> bool:
-    return isinstance(parameter, Choice)
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -18,6 +18,16 @@ from csl.config import Frozen, fault
 Point = Mapping[str, Any]
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two values make one configuration: 8 and 8.0 do, 1 and true do not."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def listed(wanted: Any) -> list[Any]:
+    """A condition's values: one, or a list of them."""
+    return wanted if isinstance(wanted, list) else [wanted]
+
+
 class _Parameter(Frozen):
     """What every parameter may say: ``when``, the searched keys it depends on, each with the value
     it must have or a list of them."""
@@ -29,7 +39,7 @@ class _Parameter(Frozen):
     def applies(self, point: Point) -> bool:
         """Whether its condition holds."""
         return all(
-            key in point and point[key] in (wanted if isinstance(wanted, list) else [wanted])
+            key in point and any(same(point[key], each) for each in listed(wanted))
             for key, wanted in self.when.items()
         )
 
@@ -100,6 +110,10 @@ class Float(_Numeric):
             return False
         return (values := self.values()) is None or value in values
 
+    def spell(self, value: Any) -> Any:
+        """A value that it has, as a float."""
+        return float(value)
+
     def draw(self, generator: random.Random) -> Any:
         """One value at random."""
         if (values := self.values()) is not None:
@@ -136,8 +150,12 @@ class Integer(_Numeric):
     def has(self, value: Any) -> bool:
         """Whether it may take this value."""
         low, high = self.bounds
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return whole and value in range(low, high + 1, self.step)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and value in range(low, high + 1, self.step)
+
+    def spell(self, value: Any) -> Any:
+        """A value that it has, as an int."""
+        return int(value)
 
     def draw(self, generator: random.Random) -> Any:
         """One value at random."""
@@ -151,12 +169,14 @@ class Choice(_Parameter):
 
     @model_validator(mode="after")
     def _distinct(self) -> "Choice":
-        spelled = [json.dumps(value) for value in self.choice]
-        twice = next((v for i, v in enumerate(spelled) if v in spelled[:i]), None)
-        if twice is not None:
-            raise fault(
-                "a value is named twice", key="choice", value=twice, remedy="name each of them once"
-            )
+        for index, value in enumerate(self.choice):
+            if any(same(value, other) for other in self.choice[:index]):
+                raise fault(
+                    "a value is named twice",
+                    key="choice",
+                    value=json.dumps(value),
+                    remedy="name each of them once",
+                )
         return self
 
     def values(self) -> tuple[Any, ...] | None:
@@ -165,7 +185,11 @@ class Choice(_Parameter):
 
     def has(self, value: Any) -> bool:
         """Whether it may take this value."""
-        return json.dumps(value) in map(json.dumps, self.choice)
+        return any(same(value, each) for each in self.choice)
+
+    def spell(self, value: Any) -> Any:
+        """A value that it has, as the spec spells it."""
+        return next(each for each in self.choice if same(value, each))
 
     def draw(self, generator: random.Random) -> Any:
         """One value at random."""
@@ -220,8 +244,15 @@ def ordered(space: Mapping[str, Any]) -> tuple[str, ...]:
     for key, parameter in space.items():
         for on, wanted in parameter.when.items():
             values = space[on].values()
-            for value in wanted if isinstance(wanted, list) else [wanted]:
-                if values is not None and value not in values:
+            if values is None:
+                raise fault(
+                    f"{on} may be any number, and is hardly ever exactly this one",
+                    key=f"{key}.when.{on}",
+                    value=wanted,
+                    remedy="give it a step or a choice",
+                )
+            for value in listed(wanted):
+                if not any(same(value, each) for each in values):
                     raise fault(
                         f"{on} never has this value, so this parameter would never be searched",
                         key=f"{key}.when.{on}",

@@ -1,14 +1,15 @@
-"""Takes a search's YAML; gives it as a frozen model: what is searched, how, and when it is believed.
+"""Takes a search's YAML; gives it as a frozen model: what is searched, how, when it is believed.
 
 A search is a spec with a ``space``. Like every spec it is independent of the setting it runs on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ablations.documents import find, mapping, validate
+from ablations.layers import flatten
 from ablations.search.linear import Comparison, Linear, parse_comparison, parse_sum
 from ablations.search.space import Space, ordered
 from ablations.spec import Identifier, Seeds
@@ -168,7 +169,11 @@ class SearchSpec(Frozen):
 
     def _check_keys(self) -> None:
         """Refuse a key that two places decide."""
-        places = {"space": self.space, "derived": self.derived, "set": self.set}
+        places: dict[str, Iterable[str]] = {
+            "space": self.space,
+            "derived": self.derived,
+            "set": flatten(self.set),
+        }
         found: dict[str, str] = {}
         for place, keys in places.items():
             for key in keys:
