@@ -57,7 +57,7 @@ def test_a_comparison_holds_up_to_rounding(
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="not|only"):
+    with pytest.raises(ValueError, match=r"not|only"):
         parse_comparison(text)
 
 
