@@ -101,9 +101,7 @@ def _tune(
     bundle = {"node:__internal_head__": 0.001} if nested else _bundle(wants)
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(
-                _nested if nested else _alone, work=work, scratch=cluster.scratch
-            ),
+            tune.with_parameters(_nested if nested else _alone, work=work, scratch=cluster.scratch),
             tune.PlacementGroupFactory([bundle]),
         ),
         tune_config=tune.TuneConfig(
@@ -113,7 +111,9 @@ def _tune(
             max_concurrent_trials=concurrent,
             reuse_actors=not nested,
             trial_name_creator=lambda trial: _job(trial).identity.id,
-            trial_dirname_creator=lambda trial: f"{trial.config['index']}-{_job(trial).identity.id}",
+            trial_dirname_creator=lambda trial: (
+                f"{trial.config['index']}-{_job(trial).identity.id}"
+            ),
         ),
         run_config=tune.RunConfig(
             name=name,
@@ -247,7 +247,7 @@ class _Stopper(FIFOScheduler):
     """Stops a training that the proposer finds not worth going on with."""
 
     def __init__(self, course: _Course) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.course = course
 
     def __getstate__(self) -> dict[str, Any]:

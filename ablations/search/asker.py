@@ -1,7 +1,7 @@
 """Takes a study, a problem and a store; gives trainings to run, and tells the study what they gave.
 
-One trial is a point of the space trained on every block. With a pruner its blocks follow each other;
-without one they may run side by side. What the store has already is told at once.
+One trial is a point of the space trained on every block. With a pruner its blocks follow each
+other; without one they may run side by side. What the store has already is told at once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -243,7 +243,7 @@ class Asker:
         return most is not None and sum(map(counts, before)) >= most
 
     def _reject(self, trial: optuna.Trial, why: str) -> None:
-        """A forbidden point is no trial: samplers do not see it, and it takes none of the budget."""
+        """A forbidden point is no trial: no sampler sees it, and it takes none of the budget."""
         trial.set_user_attr(NOT_ALLOWED, why)
         self.study.tell(trial, state=TrialState.FAIL)
         self.rejections += 1
@@ -420,7 +420,5 @@ def _again(trial: FrozenTrial) -> FrozenTrial:
 def _most_epochs(problem: Problem) -> int:
     """Of any trial's training."""
     parameter = problem.spec.space.get("schedule.epochs")
-    if parameter is None:
-        return problem.base.schedule.epochs
-    values = parameter.values()
-    return int(max(values)) if values else int(parameter.bounds[1])
+    values = parameter.values() if parameter is not None else None
+    return int(max(values)) if values else problem.base.schedule.epochs

@@ -34,6 +34,7 @@ class Drivers:
         self.study = study
         self.clock = clock
         self.id = uuid.uuid4().hex[:12]
+        self.host = _host()
         self._beats = 0
         self._seen: dict[str, tuple[object, float]] = {}
         self._write()
@@ -71,7 +72,7 @@ class Drivers:
         note = self._all().get(driver or "", {})
         if note.get("ended"):
             return True
-        if note.get("host") == _host():
+        if note.get("host") == self.host:
             return not _runs(note["pid"], note["started"])
         others = [key for key in self._all() if key != self.id]
         if driver is None and all(self.is_gone(each, trial) for each in others):
@@ -91,7 +92,7 @@ class Drivers:
         self._last = self.clock()
         own = psutil.Process()
         note = {
-            "host": _host(),
+            "host": self.host,
             "pid": own.pid,
             "started": own.create_time(),
             "beats": self._beats,

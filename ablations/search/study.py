@@ -5,7 +5,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -19,7 +19,7 @@ from csl.errors import InputError
 from csl.identity import decisive
 
 FOLDER = "studies"
-DIRECTIONS: dict[Objective, str] = {
+DIRECTIONS: dict[Objective, Literal["maximize", "minimize"]] = {
     "miou": "maximize",
     "worst_class": "maximize",
     "gpu_hours": "minimize",
@@ -169,4 +169,3 @@ def _refuse_another(about: dict[str, Any], problem: Problem, name: str) -> None:
                 value=name,
                 remedy=_ELSEWHERE,
             )
-

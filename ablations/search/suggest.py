@@ -88,9 +88,9 @@ def _read(parameter: Any, drawn: Any) -> Any:
     match parameter:
         case Choice():
             return next(value for value in parameter.choice if spelled(value) == drawn)
-        case Float(step=float()):
+        case Float() if (values := parameter.values()) is not None:
             # Optuna's 0.30000000000000004 would be another training than a table's 0.3.
-            return min(parameter.values(), key=lambda value: abs(value - drawn))
+            return min(values, key=lambda value: abs(float(value) - drawn))
     return drawn
 
 
@@ -179,12 +179,13 @@ class _Cmaes(CmaEsSampler):
     def _init_optimizer(self, trans: Any, direction: StudyDirection) -> Any:
         draws = self._cma_rng.rng.get_state()
         optimizer = super()._init_optimizer(trans, direction)
-        kept = (t for t in reversed(self._told) if f"{self._attr_key_optimizer}:0" in t.system_attrs)
-        if (last := next(kept, None)) is None:
+        key = f"{self._attr_key_optimizer}:0"
+        kept = [trial for trial in self._told if key in trial.system_attrs]
+        if not kept:
             return optimizer
         self._cma_rng.rng.set_state(draws)  # Optuna draws for the first one only
         sign = 1 if direction == StudyDirection.MINIMIZE else -1
-        while optimizer.generation < last.system_attrs[self._attr_key_generation]:
+        while optimizer.generation < kept[-1].system_attrs[self._attr_key_generation]:
             solved = self._get_solution_trials(self._told, optimizer.generation)
             assert len(solved) >= optimizer.population_size, "a generation ends when all are told"
             optimizer.tell(

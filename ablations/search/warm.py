@@ -78,9 +78,7 @@ def _add_stored(
                 state=TrialState.COMPLETE,
                 values=scores(records, problem.spec),
                 params=suggest.params_of(point),
-                distributions={
-                    key: suggest.distribution(problem.spec.space[key]) for key in point
-                },
+                distributions={key: suggest.distribution(problem.spec.space[key]) for key in point},
                 user_attrs={TRAININGS: ids, SOURCE: "stored", WARM: True},
             )
         )
