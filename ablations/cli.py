@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import warnings
+from difflib import unified_diff
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -20,8 +21,10 @@ from ablations.layers import resolve_setting
 from ablations.plan import make_plan
 from ablations.request import DEFAULT_STORE, Choice, Request, StoreOption, with_options
 from ablations.spec import load_setting
+from ablations.texts import Rule, RuleOption, TableFormat, committed, format_of, render_tables
 from csl.errors import InputError
 from csl.locations import Locations
+from results.documents import DocumentError
 from results.store import Store, StoreError
 
 app = typer.Typer(
@@ -33,22 +36,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
-
-
-class Rule(StrEnum):
-    """Which epoch of a training counts in a table."""
-
-    best = "best"
-    last = "last"
-
-
-class TableFormat(StrEnum):
-    """How a table is rendered."""
-
-    terminal = "terminal"
-    md = "md"
-    latex = "latex"
-    csv = "csv"
 
 
 class Document(StrEnum):
@@ -67,7 +54,6 @@ class Images(StrEnum):
     unlabeled = "unlabeled"
 
 
-RuleOption = Annotated[Rule, typer.Option(help="The epoch of a training that counts.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -131,7 +117,7 @@ def run(
             )
         except KeyboardInterrupt:
             interrupted = True
-    _print_tables(request, rule, TableFormat.terminal)
+    sys.stdout.write(render_tables(request, rule, TableFormat.terminal))
     after = make_plan(grids, request.places, store)
     failed = [each for each in after.trainings if each.state == "failed"]
     if failed:
@@ -169,10 +155,24 @@ def plan(
 def table(
     request: Request,
     rule: RuleOption = Rule.best,
-    format: Annotated[TableFormat, typer.Option(help="How to render it.")] = TableFormat.terminal,
+    format: Annotated[
+        TableFormat | None, typer.Option(help="How to render it.  [default: terminal]")
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="Compare with this file instead; exit 1 if the store says otherwise."),
+    ] = None,
 ) -> None:
     """Print a spec's table from the store; nothing is trained."""
-    _print_tables(request, rule, format)
+    if check is None:
+        sys.stdout.write(render_tables(request, rule, format or TableFormat.terminal))
+        return
+    said = committed(check)
+    found = render_tables(request, rule, format or format_of(check), plain=True)
+    if said != found:
+        before, now = said.splitlines(keepends=True), found.splitlines(keepends=True)
+        sys.stdout.writelines(unified_diff(before, now, str(check), request.store))
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: csl status --json")
@@ -364,28 +364,6 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _print_tables(request: Request, rule: Rule, format: TableFormat) -> None:
-    from ablations.tabulate import tabulate
-    from results.render import render
-
-    records = request.open_store().latest()
-    terminal = sys.stdout.isatty()
-    width = max(Console().width, 80) if terminal else 100
-    tables = tabulate(request.grids, request.places, records, rule.value)
-    try:
-        texts = [render(each, format.value, width=width, color=terminal) for each in tables]
-    except ValueError as error:
-        raise InputError(
-            f"this table cannot be written as {format.value}: {error}",
-            key="--format",
-            value=format.value,
-            remedy="rename the variant, or use another format",
-        ) from error
-    if format == TableFormat.csv:  # one file: one heading
-        texts = [texts[0], *(text.partition("\n")[2] for text in texts[1:])]
-    sys.stdout.write(("" if format == TableFormat.csv else "\n").join(texts))
-
-
 def _print(content: object, as_json: bool, draw: views.Draw) -> None:
     if as_json:
         print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
@@ -403,7 +381,7 @@ def main() -> None:
     warnings.showwarning = _warn
     try:
         app()
-    except (InputError, StoreError) as error:
+    except (InputError, StoreError, DocumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:

@@ -80,7 +80,7 @@ class Estimator:
                 text, TrainingConfig.model_validate_json(text)
             )
             seconds = header.training_seconds
-            gpus = header.gpu_seconds / seconds
+            gpus = header.provenance.gpu_seconds / seconds
             self._like[_workload(config)].append((seconds, gpus))
             pixels = _pixels(config, header.steps)
             self._per_pixel[_network(config)].append((seconds / pixels, gpus))

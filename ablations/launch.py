@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ablations.plan import Plan
 from cluster.jobs import Job, Resources, Safety, command_line, read_code
+from cluster.snapshot import take_snapshot
 from csl.config import DataConfig, TrainingConfig
 from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
@@ -74,12 +75,13 @@ def run_plan(
     from cluster.progress import ProgressView
 
     store = Path(plan.store.location).resolve()
+    code = take_snapshot(store)
     logs = store / "logs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    jobs = _jobs(plan, store)
+    jobs = _jobs(plan, store, code.name)
     log = logs / "driver.log"
     where = "a local one" if address is None else address
     print(f"Ray: {where}; its log is {log}", flush=True)
-    with quiet(log) as console, connect(address, cpus, logs) as cluster:
+    with quiet(log) as console, connect(address, cpus, logs, code) as cluster:
         # Ray reads its environment when it is first imported, and connect() has set that.
         from cluster.trials import default_resources, run_jobs, slots
 
@@ -91,8 +93,8 @@ def run_plan(
             run_jobs(jobs, cluster, view)
 
 
-def _jobs(plan: Plan, store: Path) -> list[Job]:
-    code, command = read_code(), command_line()
+def _jobs(plan: Plan, store: Path, snapshot: str) -> list[Job]:
+    code, command = replace(read_code(), snapshot=snapshot), command_line()
     return [
         Job(
             training=each.training,

@@ -178,7 +178,9 @@ class Choice:
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Turn each parameter that is a dataclass of options into one option per field of it."""
     own = inspect.signature(command).parameters
-    groups = {name: each.annotation for name, each in own.items() if is_dataclass(each.annotation)}
+    groups: dict[str, Any] = {
+        name: each.annotation for name, each in own.items() if is_dataclass(each.annotation)
+    }
     fields = {name: inspect.signature(group).parameters for name, group in groups.items()}
 
     def call(**given: Any) -> None:

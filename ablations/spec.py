@@ -55,7 +55,7 @@ class Spec(Frozen):
 
     ``set``: dotted configuration keys for every variant. ``variants``: entries of
     ablations/variants.py. ``reference``: the row that effects are taken against. ``published``: the
-    ledger of the paper's numbers, where there is one. ``setting``: where the paper ran it.
+    ledger of the paper's numbers, or of another paper's, as a path relative to the spec. ``setting``: where the paper ran it.
     """
 
     name: Identifier
@@ -79,12 +79,13 @@ class Spec(Frozen):
         names = [variant.name for variant in self.expanded]
         for what, values in (("variant", names), ("split", self.splits), ("seed", self.seeds)):
             _refuse_twice(what, values)
-        if self.published is not None and self.published not in ledgers():
+        own = self.published is None or self.published.endswith(".yaml")
+        if not own and self.published not in ledgers():
             raise fault(
                 "no such ledger of published numbers",
                 key="published",
                 value=self.published,
-                remedy=f"use one of {', '.join(ledgers())}, or leave it out",
+                remedy=f"use one of {', '.join(ledgers())}, or a .yaml of your own",
             )
         if self.table.rows == TableDesign().rows and self.reference not in names:
             raise fault(
@@ -160,7 +161,14 @@ def load_spec(name: str, base: Path = Path()) -> tuple[Spec, str]:
             key="specs",
             remedy="name one of the specs in it",
         )
-    return validate(content, Spec, file=path), str(path)
+    return _spec(content, path), str(path)
+
+
+def _spec(content: dict[str, Any], path: Path) -> Spec:
+    spec = validate(content, Spec, file=path)
+    if spec.published is None or not spec.published.endswith(".yaml"):
+        return spec
+    return spec.model_copy(update={"published": str(path.parent / spec.published)})
 
 
 def load_specs(names: str) -> tuple[tuple[Spec, str], ...]:
@@ -176,7 +184,7 @@ def load_specs(names: str) -> tuple[tuple[Spec, str], ...]:
         path = find(name, "specs")
         content = mapping(path)
         if "specs" not in content:
-            found[path] = validate(content, Spec, file=path)
+            found[path] = _spec(content, path)
             continue
         campaign = validate(content, Campaign, file=path)
         for each in campaign.specs:

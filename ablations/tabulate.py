@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from ablations.expand import Grid
 from ablations.naming import name_all
 from ablations.places import Places
+from csl.identity import Training
 from results import published
 from results.schema import Header
 from results.table import CellRun, Rule, Table, TableLayout, build
@@ -69,19 +70,20 @@ def _is_as_published(grid: Grid) -> bool:
     A setting can be the paper's without being this table's: Cityscapes has splits of the same
     names as VOC.
     """
-    spec = grid.spec
-    if spec.published is None or not all(setting.is_papers for setting in grid.settings):
+    if grid.spec.published is None or not all(setting.is_papers for setting in grid.settings):
         return False
-    protocol = published.load(spec.published).protocol
-    changed = [each for each in grid.options.assignments if not each.startswith(_HARMLESS)]
-    return (
-        not changed
-        and {cell.training.config.data.crop for cell in grid.cells} == {protocol.crop}
-        and all(
-            protocol.splits.get(name) == setting.splits[name]
-            for name in grid.splits
-            for setting in grid.settings
+    if any(not each.startswith(_HARMLESS) for each in grid.options.assignments):
+        return False
+    ledger = published.load(grid.spec.published)
+    found = {row: ledger.find(row) for row in grid.rows}
+    return all(
+        place is None
+        or (
+            place[1].protocol.crop == cell.training.config.data.crop
+            and place[1].protocol.splits.get(cell.split) == cell.training.split
         )
+        for cell in grid.cells
+        for place in [found[cell.row]]
     )
 
 
@@ -99,7 +101,16 @@ def _footer(grid: Grid, own: Sequence[Header]) -> tuple[str, ...]:
     lines.append(f"Splits: {', '.join(lists)}{known if hashes else ''}.")
     if options.assignments:
         lines.append(f"Overrides: {' '.join(options.assignments)}.")
+    lines += [f"One training here: {', '.join(group)}." for group in _joined(grid)]
     return tuple(lines)
+
+
+def _joined(grid: Grid) -> tuple[tuple[str, ...], ...]:
+    """Variants that are the same training: in the paper their settings told them apart."""
+    variants: dict[Training, dict[str, None]] = {}
+    for cell in grid.cells:
+        variants.setdefault(cell.training, {})[cell.variant] = None
+    return tuple(dict.fromkeys(tuple(names) for names in variants.values() if len(names) > 1))
 
 
 def _protocols(grid: Grid) -> str:

@@ -168,7 +168,8 @@ def print_show(console: Console, record: Record) -> None:
         "weights": record.weights_hash or "from scratch",
         **seen["provenance"],
     }.items():
-        console.print(f"{key:<17}{value}", highlight=False, markup=False)
+        text = ", ".join(value) if isinstance(value, tuple) else value
+        console.print(f"{key:<17}{text}", highlight=False, markup=False)
     if record.curve:
         _section(console, "curve")
         _print_curve(console, record.curve)

@@ -27,7 +27,8 @@ import psutil
 from ablations.expand import Options, expand
 from ablations.spec import load_setting, load_spec
 from cluster.connect import Cluster, connect
-from cluster.jobs import Job, Resources, provenance, read_code
+from cluster.jobs import UNKNOWN, Job, Resources, provenance, read_code
+from cluster.snapshot import take_snapshot
 from csl.identity import identify
 from csl.locations import Locations
 from results.schema import Evaluation, Record
@@ -100,7 +101,7 @@ class Sleep:
             attempt=os.urandom(16).hex(),
             training_seconds=self.seconds,
             resumed=0,
-            provenance=provenance(job, "cpu", started),
+            provenance=provenance(job, UNKNOWN, started, self.seconds),
         )
         Store(job.store).write(record)
 
@@ -148,7 +149,7 @@ def measure(trials: int, seconds: float, noops: int) -> dict[str, float]:
     result: dict[str, float] = {"trials": trials, "trial_seconds": seconds, "noops": noops}
     with tempfile.TemporaryDirectory(prefix="csl-overhead-") as folder:
         root = Path(folder)
-        with connect(None, SLOTS, root / "logs") as cluster:
+        with connect(None, SLOTS, root / "logs", take_snapshot(root)) as cluster:
             for workers in (1, 2):
                 jobs = make_jobs(root / f"first-{workers}", 1, workers)
                 _, clock = run(jobs, cluster)

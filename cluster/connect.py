@@ -55,7 +55,9 @@ def check_address(address: str) -> None:
 
 
 @contextlib.contextmanager
-def connect(address: str | None, cpus: int | None, shared: Path) -> Iterator[Cluster]:
+def connect(
+    address: str | None, cpus: int | None, shared: Path, code: Path | None = None
+) -> Iterator[Cluster]:
     """Join the Ray at ``address``, or start a local one that ends with this context.
 
     A local Ray binds to loopback, asks for a random token, lives in a temporary folder of its own
@@ -65,6 +67,7 @@ def connect(address: str | None, cpus: int | None, shared: Path) -> Iterator[Clu
         address: ``host:port`` of a running head, or None.
         cpus: CPUs of the local Ray; None means those this process may use.
         shared: this run's folder, visible to every node.
+        code: the folder that workers import their sources from; None: as this process does.
 
     Raises:
         InputError: the cluster refuses the connection.
@@ -75,10 +78,12 @@ def connect(address: str | None, cpus: int | None, shared: Path) -> Iterator[Clu
     import ray  # its environment has to be set before
 
     try:
-        if temp is None:
-            _join(address)
-        else:
-            _start(temp, cpus or len(os.sched_getaffinity(0)), shared)
+        # Workers look first where the driver was when it connected, even before PYTHONPATH.
+        with contextlib.chdir(code or "."):
+            if temp is None:
+                _join(address)
+            else:
+                _start(temp, cpus or len(os.sched_getaffinity(0)), shared)
         total = ray.cluster_resources()  # type: ignore[no-untyped-call]
         yield Cluster(cpus=total.get("CPU", 0), gpus=total.get("GPU", 0), scratch=scratch)
     finally:

@@ -9,23 +9,73 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
 import csl
+from cluster.snapshot import fingerprint
 from csl.identity import Identity, Training
 from csl.locations import Locations
 from results.schema import Provenance
 
+# Another version of one of these may give other numbers.
+_PACKAGES = (
+    "csl-ablations",
+    "numpy",
+    "pillow",
+    "ray",
+    "safetensors",
+    "timm",
+    "torch",
+    "torchvision",
+    "transformers",
+)
+
 
 @dataclass(frozen=True)
 class Code:
-    """Which code a run was launched from; ``fingerprint`` hashes the sources of ``csl/``."""
+    """Which code a run was launched from.
+
+    Args:
+        commit: of the checkout that holds it; None outside one.
+        diff: hash of what differs from that commit; None if nothing does.
+        fingerprint: hash of the sources of ``csl/``.
+        snapshot: names the copy of the sources that workers run; None without one.
+    """
 
     commit: str | None
-    dirty: bool | None
+    diff: str | None
     fingerprint: str
+    snapshot: str | None = None
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a training runs on.
+
+    Args:
+        devices: the name of each worker's accelerator or CPU.
+        gpu_driver: its version.
+        energy_joules: what the devices have used so far, where they say.
+    """
+
+    devices: tuple[str, ...] = ()
+    gpu_driver: str | None = None
+    energy_joules: float | None = None
+
+
+UNKNOWN = Hardware()
+"""For who only launched a training."""
+
+
+@dataclass(frozen=True)
+class RayNames:
+    """What Ray calls the run and the trial, in its own logs and dashboard."""
+
+    job: str
+    trial: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +118,7 @@ class Job:
         code: what it was launched from.
         command: the command line that launched it.
         safety: what it loses at most.
+        ray: what Ray calls it, once it does.
     """
 
     training: Training
@@ -80,6 +131,7 @@ class Job:
     code: Code
     command: str
     safety: Safety = Safety()
+    ray: RayNames | None = None
 
     @property
     def folder(self) -> Path:
@@ -90,16 +142,17 @@ class Job:
 def read_code() -> Code:
     """The running code's git commit, if it is a checkout, and its fingerprint."""
     package = Path(csl.__path__[0])
-    digest = sha256()
-    for source in sorted(package.rglob("*.py")):
-        digest.update(source.relative_to(package).as_posix().encode())
-        digest.update(sha256(source.read_bytes()).digest())  # of one length: no boundary blurs
+    own = fingerprint(
+        {path.relative_to(package).as_posix(): path.read_bytes() for path in package.rglob("*.py")}
+    )
+    if not _git(package, "ls-files", "--", "."):  # an environment inside somebody's checkout
+        return Code(None, None, own)
     commit = _git(package, "rev-parse", "HEAD")
-    status = _git(package, "status", "--porcelain", "--untracked-files=no")
+    diff = _git(package, "diff", "--no-ext-diff", "--no-relative", "--binary", "HEAD")
     return Code(
-        commit=commit,
-        dirty=None if commit is None else bool(status),
-        fingerprint=digest.hexdigest()[:16],
+        commit=commit.decode().strip() if commit else None,
+        diff=sha256(diff).hexdigest()[:16] if diff else None,
+        fingerprint=own,
     )
 
 
@@ -108,32 +161,44 @@ def command_line() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def provenance(job: Job, device: str, started_at: datetime) -> Provenance:
-    """What ran where and when, ending now; ``device`` names the accelerator or CPU."""
+def provenance(
+    job: Job, hardware: Hardware, started_at: datetime, training_seconds: float
+) -> Provenance:
+    """What ran where and when, ending now; ``training_seconds`` is the record's."""
+    wants = job.resources
     return Provenance(
-        csl_version=version("csl-ablations"),
         git_commit=job.code.commit,
-        git_dirty=job.code.dirty,
+        git_diff=job.code.diff,
         code_fingerprint=job.code.fingerprint,
+        snapshot=job.code.snapshot,
         python=platform.python_version(),
-        torch=version("torch"),
-        ray=version("ray"),
+        packages=_versions(),
         platform=platform.platform(),
         host=platform.node(),
-        device=device,
-        workers=job.resources.workers,
+        devices=hardware.devices,
+        gpu_driver=hardware.gpu_driver,
+        workers=wants.workers,
         started_at=started_at,
         finished_at=datetime.now(UTC),
+        gpu_seconds=training_seconds * wants.workers * wants.gpus,
+        energy_joules=hardware.energy_joules,
+        ray_job=job.ray.job if job.ray else None,
+        ray_trial=job.ray.trial if job.ray else None,
         command=job.command,
     )
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+@cache
+def _versions() -> tuple[str, ...]:
+    return tuple(f"{name}=={version(name)}" for name in _PACKAGES)
+
+
+def _git(folder: Path, *arguments: str) -> bytes | None:
     """One git answer about the checkout that holds ``folder``; None outside one."""
     try:
         answer = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(folder), *arguments], capture_output=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return answer.stdout.strip()
+    return answer.stdout

@@ -17,7 +17,8 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from cluster.connect import Cluster
 from cluster.failures import is_loss, name_failure
-from cluster.jobs import Job, Resources
+from cluster.jobs import Job, RayNames, Resources
+from cluster.snapshot import runs_from
 from cluster.worker import HUNG, Report, record_failure, run_job
 from csl.errors import InputError
 from results.schema import Failure
@@ -146,14 +147,14 @@ def slots(cluster: Cluster, wants: Resources) -> int:
 def _trial(config: dict[str, Any], jobs: tuple[Job, ...], work: Work, scratch: Path) -> None:
     """One worker: train in the trial's own process."""
     try:
-        work(jobs[config["index"]], tune.report)
+        work(_named(jobs[config["index"]]), tune.report)
     except Exception as error:  # recorded by the worker: the trial ends, Tune retries nothing
         tune.report({"failure": name_failure(error).value})
 
 
 def _nested_trial(config: dict[str, Any], jobs: tuple[Job, ...], work: Work, scratch: Path) -> None:
     """Several workers: the same function on each, under Ray Train."""
-    job, started_at = jobs[config["index"]], datetime.now(UTC)
+    job, started_at = _named(jobs[config["index"]]), datetime.now(UTC)
     trainer = TorchTrainer(
         _train_worker,
         train_loop_config={"job": job, "work": work},
@@ -177,6 +178,20 @@ def _nested_trial(config: dict[str, Any], jobs: tuple[Job, ...], work: Work, scr
         failure = name_failure(error)
         record_failure(job, failure, error, started_at)
         tune.report({"failure": failure.value})
+
+
+def _named(job: Job) -> Job:
+    """The job as the trial that runs here knows it.
+
+    Under ``ray job submit --working-dir`` workers run that folder's copy, not the snapshot."""
+    code = job.code
+    if code.snapshot and not runs_from(code.snapshot):
+        code = replace(code, snapshot=None)
+    return replace(job, code=code, ray=_ray_names(tune.get_context().get_trial_id()))
+
+
+def _ray_names(trial: str) -> RayNames:
+    return RayNames(ray.get_runtime_context().get_job_id(), trial)
 
 
 def _train_worker(config: dict[str, Any]) -> None:
@@ -236,7 +251,7 @@ class _Bridge(tune.Callback):
     def _recorded(self, trial: Trial) -> str:
         """Record the attempt that has just been lost; gives its failure's name."""
         error = trial.get_pickled_error() or trial.get_error() or RuntimeError("no error was kept")
-        job = self.jobs[trial.config["index"]]
+        job = replace(self.jobs[trial.config["index"]], ray=_ray_names(trial.trial_id))
         hung = job.folder / HUNG
         failure = Failure.TIMED_OUT if hung.exists() else name_failure(error)
         hung.unlink(missing_ok=True)

@@ -5,19 +5,21 @@ rank under Ray Train for several.
 """
 
 import json
-import platform
 import shutil
 import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed
 
+from cluster.devices import Device
 from cluster.failures import name_failure
-from cluster.jobs import Job, provenance
+from cluster.jobs import UNKNOWN, Hardware, Job, provenance
 from cluster.logs import printed_to, tail
 from cluster.watchdog import watched
 from csl import checkpoint
@@ -68,14 +70,20 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
     device = torch.device("cuda" if job.resources.gpus else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(job.resources.cpus)  # the arithmetic's order is the thread count's
+    own = Device(job.resources.gpus)
+    used_before = read_progress(job.folder).get("energy_joules") or 0.0
+    hardware = Hardware((own.name,), own.driver)
     curve: list[EpochReport] = []
 
     def on_epoch(epoch: EpochReport) -> None:
+        nonlocal hardware
         curve.append(epoch)
+        hardware = _of_all_workers(own, used_before)
         metrics = {"epoch": epoch.epoch, "epochs": job.training.config.schedule.epochs}
         optional = {} if epoch.mean_iou is None else {"mean_iou": epoch.mean_iou}
         if leads:
-            _note_progress(job, {"launched_as": job.launched_as, **metrics, **optional})
+            energy = {"energy_joules": hardware.energy_joules}
+            _note_progress(job, {"launched_as": job.launched_as, **metrics, **optional, **energy})
         report({**metrics, "seconds": epoch.seconds, **optional})
 
     try:
@@ -91,13 +99,14 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
         )
     except Exception as error:
         if not distributed.is_initialized():
-            record_failure(job, name_failure(error), error, started_at, tuple(curve))
+            name = name_failure(error)
+            record_failure(job, name, error, started_at, tuple(curve), hardware)
         raise
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()  # the trial's process is used again
     if leads:
-        Store(job.store).write(_complete_record(job, outcome, started_at))
+        Store(job.store).write(_complete_record(job, outcome, started_at, hardware))
         checkpoint.remove(job.folder / RESUME)
         for no_longer_needed in (job.folder / PROGRESS, *job.folder.glob("*.log")):
             no_longer_needed.unlink(missing_ok=True)
@@ -109,9 +118,10 @@ def record_failure(
     error: BaseException,
     started_at: datetime,
     curve: tuple[EpochReport, ...] = (),
+    hardware: Hardware = UNKNOWN,
 ) -> None:
     """Write the attempt's record; where nothing would be resumed, remove its checkpoints."""
-    Store(job.store).write(failed_record(job, failure, error, started_at, curve))
+    Store(job.store).write(failed_record(job, failure, error, started_at, curve, hardware))
     if failure in FINAL_FAILURES:
         shutil.rmtree(job.folder, ignore_errors=True)
 
@@ -121,6 +131,27 @@ def _note_progress(job: Job, seen: dict[str, object]) -> None:
     aside = job.folder / f".{PROGRESS}.tmp"
     aside.write_text(json.dumps(seen))
     aside.replace(job.folder / PROGRESS)
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """What was last noted of an unfinished training; empty if nothing was."""
+    try:
+        seen = json.loads((folder / PROGRESS).read_text())
+    except (OSError, ValueError):  # it has none, or it is a foreign file
+        return {}
+    return seen if isinstance(seen, dict) else {}
+
+
+def _of_all_workers(own: Device, used_before: float) -> Hardware:
+    """Every worker's device, and the energy of all; called on each of them."""
+    seen = [(own.name, own.joules())]
+    if distributed.is_initialized():
+        seen *= distributed.get_world_size()
+        distributed.all_gather_object(seen, seen[0])
+    names, used = zip(*seen, strict=True)
+    known = [each for each in used if each is not None]
+    energy = used_before + sum(known) if len(known) == len(used) else None
+    return Hardware(names, own.driver, energy)
 
 
 def devices() -> tuple[str, ...]:
@@ -134,12 +165,14 @@ def failed_record(
     error: BaseException,
     started_at: datetime,
     curve: tuple[EpochReport, ...] = (),
+    hardware: Hardware = UNKNOWN,
 ) -> Record:
     """The record of an attempt that ended without a result, with the traceback's last frames."""
     detail = "".join(traceback.format_exception(error)[-8:])[-4000:]
     return _record(
         job,
         started_at,
+        hardware,
         status="failed",
         failure=failure,
         failure_detail=detail,
@@ -151,10 +184,13 @@ def failed_record(
     )
 
 
-def _complete_record(job: Job, outcome: Outcome, started_at: datetime) -> Record:
+def _complete_record(
+    job: Job, outcome: Outcome, started_at: datetime, hardware: Hardware
+) -> Record:
     return _record(
         job,
         started_at,
+        hardware,
         status="complete",
         failure=None,
         failure_detail=None,
@@ -175,9 +211,15 @@ def _epoch_metrics(epoch: EpochReport) -> EpochMetrics:
     return EpochMetrics(**asdict(epoch) | {"pseudo_labels": counts})
 
 
-def _record(job: Job, started_at: datetime, **result: object) -> Record:
+def _record(
+    job: Job,
+    started_at: datetime,
+    hardware: Hardware,
+    *,
+    training_seconds: float,
+    **result: object,
+) -> Record:
     config = job.training.config
-    device = torch.cuda.get_device_name() if job.resources.gpus else platform.machine()
     return Record(
         identity=job.identity.id,
         recipe=job.identity.recipe,
@@ -193,6 +235,7 @@ def _record(job: Job, started_at: datetime, **result: object) -> Record:
         class_names=class_names(config.data, job.locations),
         log_tail=tail(job.folder),
         attempt=uuid.uuid4().hex,
-        provenance=provenance(job, device, started_at),
+        training_seconds=training_seconds,
+        provenance=provenance(job, hardware, started_at, training_seconds),
         **result,  # type: ignore[arg-type]
     )

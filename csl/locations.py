@@ -1,6 +1,6 @@
 """Takes paths; gives the one value that says where data and weights lie on this machine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -24,5 +24,14 @@ class Locations:
 
     def resolved(self) -> "Locations":
         """The same with absolute paths, for workers that stand elsewhere."""
-        paths = (self.data_root, self.splits_root, self.weights, self.cache)
-        return Locations(*(p and p.resolve() for p in paths), self.cache_bytes)
+
+        def absolute(path: Path | None) -> Path | None:
+            return path and path.resolve()
+
+        return replace(
+            self,
+            data_root=absolute(self.data_root),
+            splits_root=absolute(self.splits_root),
+            weights=absolute(self.weights),
+            cache=absolute(self.cache),
+        )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever a column appears, disappears or changes meaning."""
 
 Status = Literal["complete", "failed"]
@@ -127,24 +127,44 @@ class EpochMetrics:
 class Provenance:
     """Which code ran where and when; never part of an identity.
 
-    ``git_commit`` and ``git_dirty`` are None outside a checkout; times are in UTC to the
-    microsecond; ``workers`` counts the processes that trained together; ``code_fingerprint``
-    hashes the sources that decide the numbers.
+    Args:
+        git_commit: of the checkout; None outside one.
+        git_diff: hash of what was not committed; None if nothing, or outside a checkout.
+        code_fingerprint: hash of the sources that decide the numbers.
+        snapshot: names the copy of the sources it ran from, in the store's folder ``code``; None
+            if it ran from the installed ones.
+        python: its version.
+        packages: ``name==version`` of each package that decides numbers.
+        platform: operating system and machine.
+        host: where the first worker ran, or its driver, where that alone could record.
+        devices: the name of each worker's accelerator or CPU; empty as recorded by a driver.
+        gpu_driver: version of the GPU's driver; None without a GPU.
+        workers: processes that trained together.
+        started_at, finished_at: of this attempt, in UTC to the microsecond.
+        gpu_seconds: ``training_seconds`` times the GPUs of all workers.
+        energy_joules: what the devices used up to the last epoch, over all resumptions, by their
+            share if shared; None where they do not say.
+        ray_job, ray_trial: Ray's names for the run and the trial; None without Ray.
+        command: the command line that launched it.
     """
 
-    csl_version: str
     git_commit: str | None
-    git_dirty: bool | None
+    git_diff: str | None
     code_fingerprint: str
+    snapshot: str | None
     python: str
-    torch: str
-    ray: str | None
+    packages: tuple[str, ...]
     platform: str
     host: str
-    device: str
+    devices: tuple[str, ...]
+    gpu_driver: str | None
     workers: int
     started_at: datetime
     finished_at: datetime
+    gpu_seconds: float
+    energy_joules: float | None
+    ray_job: str | None
+    ray_trial: str | None
     command: str
 
     def __post_init__(self) -> None:
@@ -177,7 +197,6 @@ class Header:
     best: Score | None
     attempt: str
     training_seconds: float
-    gpu_seconds: float
     steps: int
     resumed: int
     provenance: Provenance
@@ -267,7 +286,7 @@ def _list(kind: pa.DataType) -> pa.DataType:
     return pa.list_(pa.field("element", kind, nullable=False))
 
 
-_STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+_STRING, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
 _TIME = pa.timestamp("us", tz="UTC")
 
 _EVALUATION = pa.struct(
@@ -319,19 +338,23 @@ _EPOCH = pa.struct(
 
 _PROVENANCE = pa.struct(
     [
-        _field("csl_version", _STRING, "version of csl-ablations"),
         _field("git_commit", _STRING, "of the checkout, if any", optional=True),
-        _field("git_dirty", _BOOL, "whether it had uncommitted changes", optional=True),
+        _field("git_diff", _STRING, "hash of what was not committed, if any", optional=True),
         _field("code_fingerprint", _STRING, "hash of the sources that decide the numbers"),
+        _field("snapshot", _STRING, "copy of the sources it ran from, if any", optional=True),
         _field("python", _STRING, "version"),
-        _field("torch", _STRING, "version"),
-        _field("ray", _STRING, "version, if it ran on Ray", optional=True),
+        _field("packages", _list(_STRING), "name==version of those that decide numbers"),
         _field("platform", _STRING, "operating system and machine"),
-        _field("host", _STRING, "where the first worker ran"),
-        _field("device", _STRING, "accelerator or CPU model"),
+        _field("host", _STRING, "where the first worker ran, or who recorded its loss"),
+        _field("devices", _list(_STRING), "each worker's accelerator or CPU model, if known"),
+        _field("gpu_driver", _STRING, "version, if there is a GPU", optional=True),
         _field("workers", _INT, "processes that trained together"),
         _field("started_at", _TIME, "when the attempt began"),
         _field("finished_at", _TIME, "when the attempt ended"),
+        _field("gpu_seconds", _FLOAT, "training_seconds times the GPUs of all workers"),
+        _field("energy_joules", _FLOAT, "of the devices, if they report it", optional=True),
+        _field("ray_job", _STRING, "Ray's name for the run, if on Ray", optional=True),
+        _field("ray_trial", _STRING, "Ray's name for the trial, if on Ray", optional=True),
         _field("command", _STRING, "the command line that launched it"),
     ]
 )
@@ -409,6 +432,8 @@ def from_row(table: pa.Table) -> Record:
     place = row["provenance"]
     for time in ("started_at", "finished_at"):
         place[time] = place[time].astimezone(UTC)
+    for several in ("packages", "devices"):
+        place[several] = tuple(place[several])
     row |= {
         "failure": None if row["failure"] is None else Failure(row["failure"]),
         "scored_classes": tuple(row["scored_classes"]),

@@ -69,6 +69,8 @@ def test_equal_variants_show_one_training_twice(
     made = grid(SPEC + "  - name: twin\n    set: {}\n")
     stored(made.cells[1].training, mean_iou=33.0)
     assert means(made, HERE, store) == [None, 33.0, 33.0]
+    assert "One training here: second, twin." in shown(made, HERE, store, "best").footer
+    assert "One training" not in str(shown(grid(), HERE, store, "best").footer)
 
 
 def test_a_later_duplicate_changes_nothing(grid: MakeGrid, store: Store, stored: Stored) -> None:

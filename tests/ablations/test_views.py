@@ -151,7 +151,7 @@ def test_show_as_json_has_the_whole_record() -> None:
     seen = json.loads(json.dumps(views.show_object(shown), default=str))
     assert seen["class_iou"] == dict(zip(shown.class_names, shown.best.class_iou, strict=True))  # type: ignore[union-attr]
     assert len(seen["curve"]) == len(shown.curve)
-    for key in ("host", "git_commit", "command", "torch"):
+    for key in ("host", "git_commit", "command", "energy_joules"):
         assert seen["provenance"][key] == getattr(shown.provenance, key)
 
 

@@ -6,12 +6,22 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import csl
-from cluster.jobs import Code, Job, Resources, command_line, provenance, read_code
+from cluster.jobs import (
+    Code,
+    Hardware,
+    Job,
+    RayNames,
+    Resources,
+    command_line,
+    provenance,
+    read_code,
+)
 from csl.config import DeepLabConfig, ShapesData, TrainingConfig
 from csl.identity import Training, identify
 from csl.locations import Locations
@@ -30,7 +40,7 @@ def job(tmp_path: Path) -> Job:
         setting="shapes",
         launched_as="t/all/1/16/seed 3",
         resources=Resources(workers=2, cpus=1, gpus=0.5),
-        code=Code("c" * 40, True, "f" * 16),
+        code=Code("c" * 40, "d" * 16, "f" * 16),
         command="csl run t",
     )
 
@@ -49,13 +59,20 @@ def test_trainings_do_not_share_a_folder(job: Job) -> None:
     assert job.folder == replace(job, resources=Resources(1, 4, 0.0), command="other").folder
 
 
-def test_provenance_says_code_command_and_workers(job: Job) -> None:
+def test_provenance_says_code_place_and_cost(job: Job) -> None:
     started = datetime(2026, 1, 1, tzinfo=UTC)
-    made = provenance(job, "a device", started)
-    assert (made.git_commit, made.git_dirty) == (job.code.commit, True)
+    on_ray = replace(job, ray=RayNames("01000000", "trial-7"))
+    made = provenance(on_ray, Hardware(("a GPU",) * 2, "580.1", 250.0), started, 60.0)
+    assert (made.git_commit, made.git_diff) == (job.code.commit, job.code.diff)
     assert made.code_fingerprint == job.code.fingerprint
-    assert (made.device, made.workers, made.command) == ("a device", 2, "csl run t")
+    assert (made.devices, made.gpu_driver, made.workers) == (("a GPU",) * 2, "580.1", 2)
+    assert (made.ray_job, made.ray_trial, made.command) == ("01000000", "trial-7", "csl run t")
     assert made.started_at == started <= made.finished_at
+    assert (made.gpu_seconds, made.energy_joules) == (60.0, 250.0), "two workers of half a GPU"
+    assert {"csl-ablations", "ray", "timm", "torch"} <= {
+        each.partition("==")[0] for each in made.packages
+    }
+    assert f"torch=={version('torch')}" in made.packages
 
 
 @pytest.fixture
@@ -108,10 +125,10 @@ def test_outside_a_checkout_there_is_no_commit(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(package.parent))
-    assert (read_code().commit, read_code().dirty) == (None, None)
+    assert (read_code().commit, read_code().diff) == (None, None)
 
 
-def test_a_checkout_has_a_commit_and_may_be_dirty(
+def test_a_checkout_has_a_commit_and_perhaps_a_diff(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AUTHOR", "COMMITTER"):
@@ -123,13 +140,21 @@ def test_a_checkout_has_a_commit_and_may_be_dirty(
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     git("init", "-q")
-    assert (read_code().commit, read_code().dirty) == (None, None), "nothing is committed yet"
+    assert (read_code().commit, read_code().diff) == (None, None), "nothing is committed yet"
+    (package / "notes.md").rename(package.parent / "notes.md")
+    git("commit", "-q", "-m", "none", "--no-gpg-sign", "--allow-empty")
+    assert (read_code().commit, read_code().diff) == (None, None), "somebody else's checkout"
     git("add", ".")
     git("commit", "-q", "-m", "all", "--no-gpg-sign")
-    clean = read_code()
-    assert (clean.commit, clean.dirty) == (git("rev-parse", "HEAD"), False)
-    (package / "loss.py").write_text("weight = 3\n")
-    assert read_code().dirty is True
+    commit = git("rev-parse", "HEAD")
+    assert (read_code().commit, read_code().diff) == (commit, None)
+    seen = set()
+    for weight in (3, 4, 3):
+        (package / "loss.py").write_text(f"weight = {weight}\n")
+        assert read_code().commit == commit
+        seen.add(read_code().diff)
+    assert len(seen) == 2, "equal changes are one, different ones are not"
+    assert None not in seen
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,9 @@ def test_a_whole_training_leaves_one_complete_record(job: Job) -> None:
     assert json.loads(record.configuration) == job.training.config.model_dump(mode="json")
     assert (record.launched_as, record.setting) == (job.launched_as, job.setting)
     assert (record.resumed, record.provenance.workers) == (0, 1)
+    assert len(record.provenance.devices) == 1
+    on_cpu = (record.provenance.gpu_seconds, record.provenance.energy_joules)
+    assert on_cpu == (0.0, None), "a CPU does not say what it used"
     assert [epoch.epoch for epoch in record.curve] == [1, 2]
     assert record.last is not None
     assert record.last.epoch == 2
@@ -136,6 +139,19 @@ def test_whatever_stops_the_process_is_no_result(job: Job, stop: BaseException) 
         run_job(job, Reports(stop, after=1))
     assert Store(job.store).records() == ()
     assert RESUME in files(job)
+
+
+def test_the_energy_of_all_resumptions_is_added_up(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stands in for a GPU: no machine of ours has one."""
+    monkeypatch.setattr("cluster.devices.Device.joules", lambda self: 40.0)
+    with pytest.raises(ConnectionError):
+        run_job(job, Reports(ConnectionError("the node is gone"), after=1))
+    run_job(job, Reports())
+    lost, whole = sorted(Store(job.store).records(), key=lambda each: each.resumed)
+    assert lost.provenance.energy_joules == 40.0
+    assert whole.provenance.energy_joules == 80.0
 
 
 def test_an_old_mark_of_hanging_is_forgotten(job: Job) -> None:

@@ -95,4 +95,4 @@ def test_a_killed_driver_goes_on_and_prints_the_same_table(
     assert not list(store.glob("checkpoints/*/resume.pt"))
     _, alive = psutil.wait_procs(agents, timeout=150)
     assert not alive, "Ray's agents outlived their driver"
-    assert {path.name for path in store.iterdir()} == {"checkpoints", "logs", "records"}
+    assert {path.name for path in store.iterdir()} == {"checkpoints", "code", "logs", "records"}

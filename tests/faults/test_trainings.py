@@ -2,10 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ from results.schema import Failure, Record
 from results.store import Store
 from tests.faults.conftest import CSL, SMALL, Csl, assert_lost_once
 
+SOURCES = Path(__file__).parents[2]
 TRIALS, RANKS = ("ImplicitFunc", "_trial"), ("RayTrainWorker",)
 """What Ray names the processes that train, alone and as one of several."""
 
@@ -29,16 +31,33 @@ def workers_of(driver: psutil.Process, names: tuple[str, ...]) -> list[psutil.Pr
 
 
 def harm_once_it_can_resume(
-    store: Path, command: list[str], harm: signal.Signals, names: tuple[str, ...] = TRIALS
+    store: Path,
+    command: list[str],
+    harm: signal.Signals,
+    names: tuple[str, ...] = TRIALS,
+    before: Callable[[], object] = lambda: None,
+    sources: Path = SOURCES,
 ) -> None:
-    """Run the command to its end; once there is a checkpoint, a worker gets a signal."""
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    """Run the command to its end; once there is a checkpoint, a worker gets a signal.
+
+    Args:
+        before: called just before that.
+        sources: where the command is run, and has its code.
+    """
+    driver = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=sources,
+        env={**os.environ, "PYTHONPATH": str(sources)},
+    )
     try:
         while not list(store.glob("checkpoints/*/resume.pt")):
             assert driver.poll() is None, "the driver ended before its worker could be harmed"
             time.sleep(0.05)
         workers = workers_of(psutil.Process(driver.pid), names)
         assert workers, "no training process was found"
+        before()
         os.kill(workers[0].pid, harm)
         assert driver.wait(timeout=240) == 0
     finally:
@@ -57,6 +76,27 @@ def test_a_killed_or_hanging_worker_is_restarted_and_loses_nothing(
     command = [*CSL, "run", str(one_variant), *SMALL, "--store", str(harmed)]
     harm_once_it_can_resume(harmed, [*command, "--hang-minutes", "0.2"], harm)
     assert assert_lost_once(harmed, quiet).failure is failure
+
+
+def test_an_edit_after_the_launch_changes_nothing(
+    one_variant: Path, quiet: Record, tmp_path: Path
+) -> None:
+    """A new process imports everything again: it must not see what was edited meanwhile."""
+    tree, store = tmp_path / "tree", tmp_path / "store"
+    for package in ("ablations", "cluster", "csl", "results"):
+        shutil.copytree(SOURCES / package, tree / package)
+
+    def edit() -> None:
+        for name in ("csl/trainer.py", "cluster/worker.py", "results/store.py"):
+            source = tree / name
+            source.write_text(source.read_text() + "\nraise RuntimeError('edited')\n")
+
+    command = [*CSL, "run", str(one_variant), *SMALL, "--store", str(store)]
+    harm_once_it_can_resume(store, command, signal.SIGKILL, before=edit, sources=tree)
+    assert_lost_once(store, quiet)
+    (snapshot,) = (store / "code").iterdir()
+    for record in Store(store).records():
+        assert record.provenance.snapshot == snapshot.name
 
 
 @pytest.fixture

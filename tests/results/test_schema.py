@@ -1,6 +1,7 @@
 """A record survives its file exactly, and a file that is no record is refused by name."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -44,22 +45,23 @@ epochs = st.builds(
     number,
     st.none() | pseudo_labels,
 )
+texts = st.lists(text, max_size=3).map(tuple)
 provenances = st.builds(
     Provenance,
-    text,
-    st.none() | text,
-    st.none() | st.booleans(),
-    text,
-    text,
-    text,
-    st.none() | text,
-    text,
-    text,
-    text,
-    counts,
-    time,
-    time,
-    text,
+    git_commit=st.none() | text,
+    git_diff=st.none() | text,
+    snapshot=st.none() | text,
+    packages=texts,
+    devices=texts,
+    gpu_driver=st.none() | text,
+    workers=counts,
+    started_at=time,
+    finished_at=time,
+    gpu_seconds=number,
+    energy_joules=st.none() | number,
+    ray_job=st.none() | text,
+    ray_trial=st.none() | text,
+    **dict.fromkeys(("code_fingerprint", "python", "platform", "host", "command"), text),
 )
 
 
@@ -171,7 +173,7 @@ def test_a_mean_that_is_no_percentage_is_refused(mean_iou: float) -> None:
         Evaluation(0, mean_iou, (), ())
 
 
-def test_a_time_without_a_zone_is_a_bug() -> None:
-    naive = datetime(2026, 1, 1)
+@pytest.mark.parametrize("which", ["started_at", "finished_at"])
+def test_a_time_without_a_zone_is_a_bug(record: Record, which: str) -> None:
     with pytest.raises(AssertionError):
-        Provenance("", None, None, "", "", "", None, "", "", "", 1, naive, naive, "")
+        replace(record.provenance, **{which: datetime(2026, 1, 1)})
