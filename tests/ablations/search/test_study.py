@@ -327,6 +327,5 @@ def test_nothing_pickled_in_a_study_is_run(problem: Pose, tmp_path: Path) -> Non
     alone = optuna.load_study(
         study_name="two-shapes-tiny", storage=storage, sampler=CmaEsSampler(popsize=4)
     )
-    with pytest.raises(AttributeError):  # what it ran is no optimizer
-        suggest.suggest(alone.ask(), posed.spec)
+    suggest.suggest(alone.ask(), posed.spec)
     assert (tmp_path / "run").exists(), "Optuna's own sampler runs it"
