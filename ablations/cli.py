@@ -189,8 +189,8 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """List every stored attempt."""
-    records = [r for r in Store(store).records() if not failed or r.status == "failed"]
-    rows = [views.run_object(record) for record in records]
+    headers = [h for h in Store(store).headers() if not failed or h.status == "failed"]
+    rows = [views.run_object(header) for header in headers]
     _print({"runs": rows}, as_json, lambda console: views.print_runs(console, rows))
 
 

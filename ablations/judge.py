@@ -1,6 +1,7 @@
 """Takes a named training and what a store knows; gives its state, and why in a clause."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from ablations.layers import flatten
 from ablations.naming import Named
 from csl.identity import Identity
 from results.schema import FINAL_FAILURES, Header
-from results.store import Store, by_identity, representative
+from results.store import Store, latest
 
 State = Literal["stored", "failed", "unfinished", "new"]
 CodePolicy = Literal["strict", "warn", "ignore"]
@@ -75,11 +76,23 @@ class History:
         counted = self.headers
         if self.policy.code == "strict":
             counted = tuple(h for h in counted if h.provenance.code_fingerprint == self.code)
-        return {key: representative(attempts) for key, attempts in by_identity(counted)}
+        return latest(counted)
+
+    def superseded(self, key: str) -> tuple[str, ...]:
+        """Complete attempts at a training, which a new one is to replace."""
+        return tuple(self._complete[key])
+
+    @cached_property
+    def _complete(self) -> Mapping[str, list[str]]:
+        attempts: defaultdict[str, list[str]] = defaultdict(list)
+        for header in self.headers:
+            if header.status == "complete":
+                attempts[header.identity].append(header.attempt)
+        return attempts
 
     @cached_property
     def _any_code(self) -> Mapping[str, Header]:
-        return {key: representative(attempts) for key, attempts in by_identity(self.headers)}
+        return latest(self.headers)
 
     @cached_property
     def _by_label(self) -> Mapping[tuple[str, str], Header]:

@@ -103,6 +103,7 @@ def _jobs(plan: Plan, store: Path, snapshot: str) -> list[Job]:
             store=store,
             setting=each.named.places[0].cell.setting.name,
             launched_as=each.labels[0],
+            supersedes=each.supersedes,
             resources=Resources(workers=1, cpus=1, gpus=0.0),  # known once connected
             code=code,
             command=command,

@@ -31,6 +31,7 @@ class Planned:
         labels: what those cells are called; the first is who asks for it.
         verdict: its state and the reason.
         estimate: what it will probably cost; None if nobody knows.
+        supersedes: complete attempts that it would replace.
         cut: whether it would run, but is beyond ``--budget`` or ``--max-runs``.
     """
 
@@ -38,6 +39,7 @@ class Planned:
     labels: tuple[str, ...]
     verdict: Verdict
     estimate: Estimate | None
+    supersedes: tuple[str, ...] = ()
     cut: bool = False
 
     @property
@@ -178,7 +180,9 @@ def make_plan(
         labels = tuple(dict.fromkeys(grids[p.grid].label(p.cell) for p in named.places))
         steps = named.identity.steps if named.identity else None
         estimate = estimator.estimate(named.training.config, steps)
-        trainings.append(Planned(named, labels, history.judge(named, labels), estimate))
+        verdict = history.judge(named, labels)
+        replaced = history.superseded(named.key) if verdict.state == "new" else ()
+        trainings.append(Planned(named, labels, verdict, estimate, replaced))
     ordered = _ordered(trainings, grids, limits.first)
     return Plan(tuple(grids), store, _cut(ordered, limits), limits.slots)
 

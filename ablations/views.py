@@ -17,7 +17,7 @@ from rich.text import Text
 
 from csl.config import Frozen
 from csl.errors import InputError
-from results.schema import EpochMetrics, Record
+from results.schema import EpochMetrics, Header, Record
 from results.store import Store
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def print_status(console: Console, seen: dict[str, Any]) -> None:
         console.print(table)
 
 
-def run_object(record: Record) -> dict[str, Any]:
+def run_object(record: Header) -> dict[str, Any]:
     """One attempt as a JSON object, a line of ``csl runs``."""
     return {
         "identity": record.identity,

@@ -31,7 +31,7 @@ from cluster.jobs import UNKNOWN, Job, Resources, provenance, read_code
 from cluster.snapshot import take_snapshot
 from csl.identity import identify
 from csl.locations import Locations
-from results.schema import Evaluation, Record
+from results.schema import Evaluation, PseudoLabelScores, Record
 from results.store import Store
 
 SLOTS = 2
@@ -98,6 +98,9 @@ class Sleep:
             last=nothing,
             best=nothing,
             curve=(),
+            supersedes=False,
+            steps=0,
+            pseudo_label_scores=PseudoLabelScores(None, None, None),
             attempt=os.urandom(16).hex(),
             training_seconds=self.seconds,
             resumed=0,

@@ -118,6 +118,7 @@ class Job:
         code: what it was launched from.
         command: the command line that launched it.
         safety: what it loses at most.
+        supersedes: complete attempts of the training that this one is to replace.
         ray: what Ray calls it, once it does.
     """
 
@@ -131,6 +132,7 @@ class Job:
     code: Code
     command: str
     safety: Safety = Safety()
+    supersedes: tuple[str, ...] = ()
     ray: RayNames | None = None
 
     @property

@@ -32,6 +32,7 @@ from results.schema import (
     Evaluation,
     Failure,
     PseudoLabels,
+    PseudoLabelScores,
     Record,
 )
 from results.store import Store
@@ -211,11 +212,22 @@ def _epoch_metrics(epoch: EpochReport) -> EpochMetrics:
     return EpochMetrics(**asdict(epoch) | {"pseudo_labels": counts})
 
 
+def _pseudo_label_scores(curve: tuple[EpochMetrics, ...]) -> PseudoLabelScores:
+    """What the last epoch's pseudo-labels come to."""
+    if not curve:
+        return PseudoLabelScores(None, None, None)
+    end, counts = curve[-1], curve[-1].pseudo_labels
+    right = sum(counts.correct) if counts else 0
+    recall = 100 * sum(counts.selected_correct) / right if counts and right else None
+    return PseudoLabelScores(end.sampling_rate, end.pseudo_label_accuracy, recall)
+
+
 def _record(
     job: Job,
     started_at: datetime,
     hardware: Hardware,
     *,
+    curve: tuple[EpochMetrics, ...],
     training_seconds: float,
     **result: object,
 ) -> Record:
@@ -235,6 +247,10 @@ def _record(
         class_names=class_names(config.data, job.locations),
         log_tail=tail(job.folder),
         attempt=uuid.uuid4().hex,
+        supersedes=bool(job.supersedes),
+        curve=curve,
+        steps=curve[-1].step if curve else 0,
+        pseudo_label_scores=_pseudo_label_scores(curve),
         training_seconds=training_seconds,
         provenance=provenance(job, hardware, started_at, training_seconds),
         **result,  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
 """What is known: one record per attempt at a training, and the tables that are views of them.
 
-Reading order: ``schema`` (a record), ``store`` (where records live), ``stats``, ``published``
-(the paper's numbers), ``table`` (records to cells), ``render`` (cells to text). Only the store's
-names are here: planning needs nothing else, and needs it fast.
+Reading order: ``schema`` (a record), ``parquet`` (its file), ``store`` (where records live),
+``stats``, ``published`` (the paper's numbers), ``table`` (records to cells), ``render`` (cells to
+text). Only the store's names are here: planning needs nothing else, and needs it fast.
 """
 
 from results.schema import (
@@ -10,9 +10,11 @@ from results.schema import (
     EpochMetrics,
     Evaluation,
     Failure,
+    Header,
     Provenance,
     PseudoLabels,
     Record,
+    Score,
 )
 from results.store import Store, StoreError, UnreadableRecordWarning
 
@@ -21,9 +23,11 @@ __all__ = [
     "EpochMetrics",
     "Evaluation",
     "Failure",
+    "Header",
     "Provenance",
     "PseudoLabels",
     "Record",
+    "Score",
     "Store",
     "StoreError",
     "UnreadableRecordWarning",

@@ -1,11 +1,12 @@
 """Takes one finished attempt at a training; gives its row in the store, and back again.
 
 A record is everything a table, a figure or a report may ever ask about a training: it is written
-once and never changed. The file's schema is described column by column in ``COLUMNS`` and carries
-those descriptions itself, so a Parquet file explains itself without this package.
+once and never changed. Its header is the small part that plans and tables ask for. The file's
+schema is described column by column in ``COLUMNS`` and carries those descriptions itself, so a
+Parquet file explains itself without this package.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -36,14 +37,12 @@ FINAL_FAILURES = frozenset({Failure.NOT_A_NUMBER, Failure.BAD_CONFIGURATION, Fai
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One evaluation on the whole validation list.
+class Score:
+    """What an evaluation on the whole validation list comes to.
 
     Args:
         epoch: the epoch it followed, counted from 1.
         mean_iou: mIoU over the scored classes, percent (0 to 100).
-        class_iou: IoU of every class, percent; 0 for one that is neither present nor predicted.
-        confusion: pixel counts, K·K, row-major, rows are the truth.
 
     Raises:
         ValueError: mIoU is not a percentage.
@@ -51,13 +50,39 @@ class Evaluation:
 
     epoch: int
     mean_iou: float
-    class_iou: tuple[float, ...]
-    confusion: tuple[int, ...]
 
     def __post_init__(self) -> None:
         # A NaN here would silently poison every mean that a table takes.
         if not 0 <= self.mean_iou <= 100:
             raise ValueError(f"mean_iou is {self.mean_iou}, not a percentage")
+
+
+@dataclass(frozen=True)
+class Evaluation(Score):
+    """A score with all that it is made of.
+
+    Args:
+        class_iou: IoU of every class, percent; 0 for one that is neither present nor predicted.
+        confusion: pixel counts, K·K, row-major, rows are the truth.
+    """
+
+    class_iou: tuple[float, ...]
+    confusion: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PseudoLabelScores:
+    """What an epoch's pseudo-labels come to, in percent of unlabeled pixels (Table 9).
+
+    Args:
+        sampling_rate: selected of valid; None without unlabeled images.
+        accuracy: right of selected; None where no truth is known.
+        recall: selected of right; None likewise.
+    """
+
+    sampling_rate: float | None
+    accuracy: float | None
+    recall: float | None
 
 
 @dataclass(frozen=True)
@@ -174,52 +199,19 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class Score:
-    epoch: int
-    mean_iou: float
-
-
-@dataclass(frozen=True)
 class Header:
-    identity: str
-    recipe: str
-    status: Status
-    failure: Failure | None
-    launched_as: str
-    setting: str
-    split: str
-    seed: int
-    configuration: str
-    split_hash: str
-    data_fingerprint: str
-    weights_hash: str
-    last: Score | None
-    best: Score | None
-    attempt: str
-    training_seconds: float
-    steps: int
-    resumed: int
-    provenance: Provenance
-    sampling_rate: float | None = None
-    pseudo_label_accuracy: float | None = None
-    pseudo_label_recall: float | None = None
-
-
-@dataclass(frozen=True)
-class Record:
-    """One attempt at one training, complete or failed; see ``COLUMNS`` for each field.
+    """What plans and tables ask of one attempt, complete or failed; see ``COLUMNS`` for each field.
 
     Raises:
-        ValueError: the status contradicts the rest (a complete attempt has both evaluations and
-            no failure; a failed one has a failure's name).
+        ValueError: the status contradicts the rest (a complete attempt has both scores and no
+            failure; a failed one has a failure's name).
     """
 
     identity: str
     recipe: str
+    attempt: str
     status: Status
     failure: Failure | None
-    failure_detail: str | None
-    log_tail: str | None
     launched_as: str
     setting: str
     split: str
@@ -228,44 +220,14 @@ class Record:
     split_hash: str
     data_fingerprint: str
     weights_hash: str
-    scored_classes: tuple[int, ...]
-    class_names: tuple[str, ...]
-    last: Evaluation | None
-    best: Evaluation | None
-    curve: tuple[EpochMetrics, ...]
-    attempt: str
+    supersedes: bool
+    steps: int
     training_seconds: float
     resumed: int
+    last: Score | None
+    best: Score | None
+    pseudo_label_scores: PseudoLabelScores
     provenance: Provenance
-
-    def header(self) -> Header:
-        score = lambda e: None if e is None else Score(e.epoch, e.mean_iou)
-        end = self.curve[-1] if self.curve else None
-        return Header(
-            self.identity,
-            self.recipe,
-            self.status,
-            self.failure,
-            self.launched_as,
-            self.setting,
-            self.split,
-            self.seed,
-            self.configuration,
-            self.split_hash,
-            self.data_fingerprint,
-            self.weights_hash,
-            score(self.last),
-            score(self.best),
-            self.attempt,
-            self.training_seconds,
-            0.0,
-            end.step if end else 0,
-            self.resumed,
-            self.provenance,
-            end.sampling_rate if end else None,
-            end.pseudo_label_accuracy if end else None,
-            None,
-        )
 
     def __post_init__(self) -> None:
         if self.status == "complete":
@@ -278,6 +240,28 @@ class Record:
             )
 
 
+@dataclass(frozen=True)
+class Record(Header):
+    """All of one attempt: its header and the bulk behind it."""
+
+    failure_detail: str | None
+    log_tail: str | None
+    scored_classes: tuple[int, ...]
+    class_names: tuple[str, ...]
+    last: Evaluation | None
+    best: Evaluation | None
+    curve: tuple[EpochMetrics, ...]
+
+    def header(self) -> Header:
+        """The part of it that plans and tables ask for."""
+        shared = {field.name: getattr(self, field.name) for field in fields(Header)}
+        return Header(**shared | {"last": _score(self.last), "best": _score(self.best)})
+
+
+def _score(evaluation: Evaluation | None) -> Score | None:
+    return None if evaluation is None else Score(evaluation.epoch, evaluation.mean_iou)
+
+
 def _field(name: str, kind: pa.DataType, what: str = "", *, optional: bool = False) -> pa.Field:
     return pa.field(name, kind, nullable=optional, metadata={"description": what} if what else None)
 
@@ -286,7 +270,7 @@ def _list(kind: pa.DataType) -> pa.DataType:
     return pa.list_(pa.field("element", kind, nullable=False))
 
 
-_STRING, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
+_STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _TIME = pa.timestamp("us", tz="UTC")
 
 _EVALUATION = pa.struct(
@@ -314,6 +298,14 @@ _PSEUDO_LABELS = pa.struct(
             "calibration_correct": "right ones likewise",
             "calibration_confidence": "sums of p_max likewise, in millionths",
         }.items()
+    ]
+)
+
+_PSEUDO_LABEL_SCORES = pa.struct(
+    [
+        _field("sampling_rate", _FLOAT, "selected of valid pixels, percent", optional=True),
+        _field("accuracy", _FLOAT, "right of selected ones, percent", optional=True),
+        _field("recall", _FLOAT, "selected of right ones, percent", optional=True),
     ]
 )
 
@@ -382,12 +374,21 @@ COLUMNS = pa.schema(
         _field("best", _EVALUATION, "evaluation of the best epoch", optional=True),
         _field("curve", _list(_EPOCH), "one line per epoch"),
         _field("attempt", _STRING, "names this attempt, 32 hex digits"),
+        _field(
+            "supersedes", _BOOL, "launched to replace complete attempts: the latest such counts"
+        ),
+        _field("steps", _INT, "optimizer steps done"),
+        _field("pseudo_label_scores", _PSEUDO_LABEL_SCORES, "of the last epoch"),
         _field("training_seconds", _FLOAT, "wall-clock time over all resumptions"),
         _field("resumed", _INT, "times it continued from a checkpoint"),
         _field("provenance", _PROVENANCE, "which code ran where and when"),
     ],
     metadata={"schema_version": str(SCHEMA_VERSION)},
 )
+
+
+_TIMES = tuple(field.name for field in _PROVENANCE if pa.types.is_timestamp(field.type))
+_SEVERAL = tuple(field.name for field in _PROVENANCE if pa.types.is_list(field.type))
 
 
 def to_table(record: Record) -> pa.Table:
@@ -405,12 +406,20 @@ def check_schema(schema: pa.Schema) -> None:
     version = (schema.metadata or {}).get(b"schema_version", b"")
     if not version.isdigit():
         raise ValueError("it is not a training record: no schema version")
-    if int(version) > SCHEMA_VERSION:
-        raise ValueError(f"it has schema {int(version)}, newer than {SCHEMA_VERSION} known here")
-    if int(version) < SCHEMA_VERSION:
-        raise ValueError(f"it has schema {int(version)}, older than {SCHEMA_VERSION} known here")
+    check_version(int(version))
     if not schema.equals(COLUMNS):
         raise ValueError(f"it is not a training record: its columns are not schema {int(version)}")
+
+
+def check_version(version: int) -> None:
+    """Refuse what another version has written.
+
+    Raises:
+        ValueError: it is not this version's.
+    """
+    if version != SCHEMA_VERSION:
+        age = "newer" if version > SCHEMA_VERSION else "older"
+        raise ValueError(f"it has schema {version}, {age} than {SCHEMA_VERSION} known here")
 
 
 def from_row(table: pa.Table) -> Record:
@@ -422,28 +431,87 @@ def from_row(table: pa.Table) -> Record:
     check_schema(table.schema)
     if table.num_rows != 1:
         raise ValueError(f"it has {table.num_rows} rows, a record is one")
-    try:
-        row: dict[str, Any] = table.to_pylist()[0]
-    except OverflowError as error:
-        raise ValueError("it has a time that no calendar has") from error
+    (row,) = _rows(table)
     version = row.pop("schema_version")
     if version != SCHEMA_VERSION:
         raise ValueError(f"its column says schema {version}, its metadata {SCHEMA_VERSION}")
-    place = row["provenance"]
-    for time in ("started_at", "finished_at"):
-        place[time] = place[time].astimezone(UTC)
-    for several in ("packages", "devices"):
-        place[several] = tuple(place[several])
     row |= {
-        "failure": None if row["failure"] is None else Failure(row["failure"]),
         "scored_classes": tuple(row["scored_classes"]),
         "class_names": tuple(row["class_names"]),
         "last": _evaluation(row["last"]),
         "best": _evaluation(row["best"]),
         "curve": tuple(_epoch(epoch) for epoch in row["curve"]),
-        "provenance": Provenance(**place),
     }
     return Record(**row)
+
+
+def headers_of(table: pa.Table) -> tuple[Header, ...]:
+    """The header of each row, exactly as the columns have it.
+
+    Raises:
+        ValueError: contradictory content.
+    """
+    rows = _rows(table.select([field.name for field in fields(Header)]))
+    scores = ("last", "best")
+    return tuple(
+        Header(**row | {name: _score(_evaluation(row[name])) for name in scores}) for row in rows
+    )
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows whose failure and provenance are what they are in a header."""
+    try:
+        rows: list[dict[str, Any]] = table.to_pylist()
+    except OverflowError as error:
+        raise ValueError("it has a time that no calendar has") from error
+    for row in rows:
+        place = row["provenance"]
+        for time in _TIMES:
+            place[time] = place[time].astimezone(UTC)
+        row["provenance"] = _provenance(place)
+        row["pseudo_label_scores"] = PseudoLabelScores(**row["pseudo_label_scores"])
+        row["failure"] = None if row["failure"] is None else Failure(row["failure"])
+    return rows
+
+
+def header_object(header: Header) -> dict[str, Any]:
+    """A header as a JSON object; times in ISO 8601."""
+    content = {field.name: getattr(header, field.name) for field in fields(Header)}
+    place = dict(vars(header.provenance))
+    for time in _TIMES:
+        place[time] = place[time].isoformat()
+    for score in ("last", "best"):
+        seen = content[score]
+        content[score] = None if seen is None else [seen.epoch, seen.mean_iou]
+    return content | {
+        "provenance": place,
+        "pseudo_label_scores": [*vars(header.pseudo_label_scores).values()],
+    }
+
+
+def from_header_object(content: dict[str, Any]) -> Header:
+    """The inverse of ``header_object``.
+
+    Raises:
+        ValueError: contradictory content.
+    """
+    place = content["provenance"]
+    for time in _TIMES:
+        place[time] = datetime.fromisoformat(place[time])
+    for score in ("last", "best"):
+        if content[score] is not None:
+            content[score] = Score(*content[score])
+    if content["failure"] is not None:
+        content["failure"] = Failure(content["failure"])
+    content["provenance"] = _provenance(place)
+    content["pseudo_label_scores"] = PseudoLabelScores(*content["pseudo_label_scores"])
+    return Header(**content)
+
+
+def _provenance(row: dict[str, Any]) -> Provenance:
+    for several in _SEVERAL:
+        row[several] = tuple(row[several])
+    return Provenance(**row)
 
 
 def _epoch(row: dict[str, Any]) -> EpochMetrics:

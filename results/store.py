@@ -4,28 +4,31 @@ Layout: ``<location>/records/<identity>-<attempt>.parquet``. A file is written a
 that starts with a dot, and moved into place, so any number of drivers and workers may write at
 once, and a reader never sees half a file. A file that cannot be a record is named in a warning
 and skipped.
+
+Plans and tables read headers: the end of each file and nothing else (``results.parquet``).
 """
 
-import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import fs
 
-from results.schema import Header, Record, check_schema, from_row, to_table
+from results.parquet import TAIL, decode, encode, footer_length, read_contents
+from results.schema import Header, Record
 
 T = TypeVar("T")
+H = TypeVar("H", bound=Header)
 
-_UNSEALED = b"0" * 64
-_READERS = 8  # requests in flight: what hides the latency of an object store
+_READERS = 8  # requests in flight: what hides the latency of a remote file system
+_CHUNK = 64  # files that a thread takes at once: handing over one costs as much as reading it
 _STORE_REMEDY = "name a folder or URI that can be reached and written to"
 _FILE_REMEDY = "move the file out of the store; its training runs again if it is asked for"
 
@@ -90,7 +93,7 @@ class Store:
                 raise StoreError(
                     "the store already holds this attempt", path, "write under a new attempt"
                 )
-            self._put(f".{name}.{uuid4().hex}.tmp", _encode(record), path)
+            self._put(f".{name}.{uuid4().hex}.tmp", encode(record), path)
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -107,43 +110,31 @@ class Store:
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def records(self) -> tuple[Record, ...]:
-        """Every readable attempt, by identity, then by when it finished."""
-        return _sorted(self._read(self._listing(), _decode))
+    def headers(self) -> tuple[Header, ...]:
+        """The header of every readable attempt, by identity, then by when it finished."""
+        return _sorted(entry.header for entry in self._entries(self._listing()))
 
     def latest(self) -> dict[str, Header]:
-        """What is known of each identity: its earliest complete attempt, else its last failure.
+        """What is known of each identity; see ``latest``."""
+        return latest(self.headers())
 
-        The earliest, so that a later duplicate never changes a printed table.
-        """
-        return {key: representative(attempts) for key, attempts in by_identity(self.headers())}
+    def attempts_of(self, identity: str) -> tuple[Header, ...]:
+        """The headers of one training's attempts, by when they finished; reads no other file."""
+        return _sorted(entry.header for entry in self._entries(self._named(f"{identity}-")))
 
-    def headers(self):
-        return tuple(r.header() for r in self.records())
-
-    def complete_ids(self) -> frozenset[str]:
-        """Identities of finished trainings; decodes two columns of each file."""
-        rows = self._read(self._listing(), lambda data: _columns(data, "identity", "status"))
-        return frozenset(identity for identity, status in rows if status == "complete")
-
-    def by_recipe(self, recipe: str) -> tuple[Record, ...]:
-        """Every attempt at what was asked, whatever the data was, sorted like ``records``."""
-
-        def decode(data: bytes) -> Record | None:
-            return _decode(data) if _columns(data, "recipe") == (recipe,) else None
-
-        return _sorted(record for record in self._read(self._listing(), decode) if record)
+    def records(self) -> tuple[Record, ...]:
+        """Every readable attempt whole, sorted like ``headers``: for small stores."""
+        return _sorted(self._read(self._listing(), lambda info: decode(self._bytes(info))))
 
     def find(self, prefix: str) -> Record:
         """The training whose identity starts with ``prefix``, chosen as by ``latest``.
 
         Raises:
-            StoreError: no identity or several start like this; names the candidates.
+            StoreError: no identity or several start like this, which names the candidates; or its
+            file is damaged.
         """
-        # An identity opens its files' names: no other file needs to be read.
-        named = [info for info in self._listing() if info.base_name.startswith(prefix)]
-        found = _sorted(self._read(named, _decode))
-        candidates = sorted({record.identity for record in found})
+        entries = self._entries(self._named(prefix))
+        candidates = sorted({entry.header.identity for entry in entries})
         if not candidates:
             raise StoreError(
                 f"no training's name starts with {prefix!r}",
@@ -157,7 +148,18 @@ class Store:
                 self.location,
                 "give more digits",
             )
-        return representative(found)
+        header = _representative(_sorted(entry.header for entry in entries))
+        info = next(entry.info for entry in entries if entry.header is header)
+        try:
+            return decode(self._bytes(info))
+        except StoreError:
+            raise
+        except ValueError as problem:
+            raise StoreError(
+                f"the record of {header.identity} cannot be read: {problem}",
+                info.path,
+                _FILE_REMEDY,
+            ) from problem
 
     def _put(self, aside: str, data: bytes, path: str) -> None:
         self._files.create_dir(self._folder, recursive=True)
@@ -178,36 +180,46 @@ class Store:
         shown = (info for info in listing if not info.base_name.startswith("."))
         return sorted(shown, key=lambda info: str(info.base_name))
 
-    def _read(self, listing: Iterable[fs.FileInfo], decode: Callable[[bytes], T]) -> list[T]:
-        """Decode each file; what is not a record is warned about, from this thread, in order."""
+    def _named(self, prefix: str) -> list[fs.FileInfo]:
+        """The files whose trainings' identities start with ``prefix``: it opens their names."""
+        return [info for info in self._listing() if info.base_name.startswith(prefix)]
 
-        def attempt(info: fs.FileInfo) -> tuple[str, T | ValueError]:
-            try:
-                return info.path, decode(self._content(info))
-            except StoreError:
-                raise
-            except ValueError as problem:
-                return info.path, problem
+    def _entries(self, listing: list[fs.FileInfo]) -> list["_Entry"]:
+        """Each file's header."""
+        return self._read(listing, self._entry)
 
-        decoded: list[T] = []
+    def _entry(self, info: fs.FileInfo) -> "_Entry":
+        tail = self._bytes(info, TAIL)
+        length = footer_length(tail, info.size)
+        footer = tail[-length:] if length <= len(tail) else self._bytes(info, length)
+        (header,) = read_contents(footer).headers
+        return _Entry(header, info)
+
+    def _read(self, listing: list[fs.FileInfo], load: Callable[[fs.FileInfo], T]) -> list[T]:
+        """Load each file; what is not a record is warned about, from this thread, in order."""
+
+        def attempt(chunk: list[fs.FileInfo]) -> list[T | _Unreadable]:
+            return [_attempt(load, info) for info in chunk]
+
+        chunks = [listing[start : start + _CHUNK] for start in range(0, len(listing), _CHUNK)]
+        loaded: list[T] = []
         with ThreadPoolExecutor(_READERS) as pool:
-            for path, outcome in pool.map(attempt, listing):
-                if isinstance(outcome, ValueError):
-                    warnings.warn(
-                        f"skipped: {outcome}\n  file: {path}\n  remedy: {_FILE_REMEDY}",
-                        UnreadableRecordWarning,
-                        stacklevel=3,
-                    )
-                else:
-                    decoded.append(outcome)
-        return decoded
+            for outcomes in pool.map(attempt, chunks):
+                for outcome in outcomes:
+                    if isinstance(outcome, _Unreadable):
+                        warnings.warn(str(outcome), UnreadableRecordWarning, stacklevel=3)
+                    else:
+                        loaded.append(outcome)
+        return loaded
 
-    def _content(self, info: fs.FileInfo) -> bytes:
+    def _bytes(self, info: fs.FileInfo, last: int | None = None) -> bytes:
+        """A file's bytes, or so many of the last."""
         if info.type == fs.FileType.Directory:
             raise ValueError("it is a folder, not a training record")
         try:
             with self._files.open_input_file(info.path) as file:
-                content: bytes = file.read()
+                start = 0 if last is None else max(0, info.size - last)
+                content: bytes = file.read_at(info.size - start, start)
         except OSError as error:
             # Not a bad file but a store out of reach: skipping would train everything again.
             raise StoreError(
@@ -219,61 +231,53 @@ class Store:
         return StoreError(f"the store cannot be written: {error}", self.location, _STORE_REMEDY)
 
 
-def _encode(record: Record) -> bytes:
-    """The record's file, sealed: its SHA-256 stands in its own footer.
+@dataclass(frozen=True)
+class _Entry:
+    """A header and the file that it stands in."""
 
-    Parquet has checksums of pages only, and only for those that are read; a flipped byte anywhere
-    in a record must show, and must show to ``complete_ids`` too.
-    """
-    table, sink = to_table(record), pa.BufferOutputStream()
-    # One row: statistics and dictionaries would be most of the file.
-    with pq.ParquetWriter(sink, table.schema, use_dictionary=False, write_statistics=False) as file:
-        file.write_table(table)
-        file.add_key_value_metadata({"seal": _UNSEALED})
-    data: bytes = sink.getvalue().to_pybytes()
-    # The last occurrence: the footer ends the file, and content may hold sixty-four zeros.
-    content, _, end = data.rpartition(_UNSEALED)
-    return content + _digest(data) + end
+    header: Header
+    info: fs.FileInfo
 
 
-def _row(data: bytes, columns: tuple[str, ...] | None = None) -> pa.Table:
-    """A record's row, or some columns of it; ValueError unless the file is a record and whole."""
+@dataclass(frozen=True)
+class _Unreadable:
+    """A file that is not a record, and why."""
+
+    path: str
+    problem: ValueError
+
+    def __str__(self) -> str:
+        return f"skipped: {self.problem}\n  file: {self.path}\n  remedy: {_FILE_REMEDY}"
+
+
+def _attempt(load: Callable[[fs.FileInfo], T], info: fs.FileInfo) -> "T | _Unreadable":
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        check_schema(file.schema_arrow)
-        seal = file.metadata.metadata.get(b"seal", b"")
-        content, _, end = data.rpartition(seal or _UNSEALED)
-        if _digest(content + _UNSEALED + end) != seal:
-            raise ValueError("it is damaged: its content does not match its checksum")
-        return file.read(columns=columns, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"it is torn or not Parquet ({str(error).splitlines()[0]})") from error
+        return load(info)
+    except StoreError:
+        raise
+    except ValueError as problem:
+        return _Unreadable(info.path, problem)
 
 
-def _decode(data: bytes) -> Record:
-    return from_row(_row(data))
+def _sorted(headers: Iterable[H]) -> tuple[H, ...]:
+    return tuple(sorted(headers, key=lambda h: (h.identity, h.provenance.finished_at, h.attempt)))
 
 
-def _columns(data: bytes, *names: str) -> tuple[str, ...]:
-    """Some text columns of a record's only row."""
-    row = _row(data, names)
-    return tuple(row.column(name)[0].as_py() for name in names)
+def latest(headers: Iterable[Header]) -> dict[str, Header]:
+    """The attempt that counts of each identity, of headers sorted as ``Store.headers`` gives them.
+
+    Its earliest complete attempt, so that a later duplicate never changes a printed table, unless
+    one was launched to supersede it; without a complete one, its last failure.
+    """
+    return {
+        identity: _representative(attempts)
+        for identity, attempts in groupby(headers, lambda header: header.identity)
+    }
 
 
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).hexdigest().encode()
-
-
-def _sorted(records: Iterable[Record]) -> tuple[Record, ...]:
-    return tuple(sorted(records, key=lambda r: (r.identity, r.provenance.finished_at, r.attempt)))
-
-
-def representative(attempts: Iterable[Record]) -> Record:
+def _representative(attempts: Iterable[H]) -> H:
     """Of one identity's sorted attempts the one that counts."""
     ordered = list(attempts)
-    complete = [record for record in ordered if record.status == "complete"]
-    return complete[0] if complete else ordered[-1]
-
-
-def by_identity(headers):
-    return groupby(headers, lambda h: h.identity)
+    complete = [each for each in ordered if each.status == "complete"]
+    superseding = [each for each in complete if each.supersedes]
+    return (superseding[-1:] or complete[:1] or ordered[-1:])[0]

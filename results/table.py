@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Literal
 
 from results.published import Ledger, load
-from results.schema import Record
+from results.schema import Header
 from results.stats import Summary, summarize
 
 Rule = Literal["best", "last"]
@@ -108,7 +108,7 @@ class Table:
 
 def build(
     layout: TableLayout,
-    records: Mapping[str, Record],
+    records: Mapping[str, Header],
     *,
     rule: Rule,
     same_setting_as_paper: bool,
@@ -117,7 +117,7 @@ def build(
 
     Args:
         layout: which trainings stand where.
-        records: what is known of each training, by ``CellRun.key``.
+        records: the header of what is known of each training, by ``CellRun.key``.
         rule: whether a training counts with its best or its last epoch.
         same_setting_as_paper: False if only signs and ranks may be compared with the paper.
 
@@ -151,7 +151,7 @@ def _cell(
     row: str,
     column: str,
     runs: tuple[CellRun, ...],
-    records: Mapping[str, Record],
+    records: Mapping[str, Header],
     rule: Rule,
     ledger: Ledger | None,
 ) -> Cell:
@@ -162,9 +162,9 @@ def _cell(
         if record.failure is not None:
             failures[record.failure.value] += 1
             continue
-        evaluation = record.best if rule == "best" else record.last
-        assert evaluation is not None, "a complete record has both evaluations"
-        values.append(evaluation.mean_iou)
+        score = record.best if rule == "best" else record.last
+        assert score is not None, "a complete record has both scores"
+        values.append(score.mean_iou)
     return Cell(
         row=row,
         column=column,

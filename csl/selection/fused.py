@@ -15,6 +15,7 @@ _BLOCK_BYTES = 3 << 20  # of logits at a time on a CPU: more leaves the cache, l
 _LANES = 64  # blocks are whole vectors: a remainder's scalar code rounds otherwise
 _LOG2_E = math.log2(math.e)
 _NOTHING = -200.0  # whose exponential is 0: instead of infinity, which times 0 is NaN
+_LOWEST = torch.finfo(torch.float32).min  # likewise
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def class_sums(
     )
     for image in range(batch):
         for start in range(0, pixels, width):
+            start = max(0, min(start, pixels - width))  # the last overlaps: it is whole as well
             part = slice(start, min(start + width, pixels))
             yield slice(image, image + 1), part, block.sums(logits[image, :, part])
 
@@ -90,7 +92,7 @@ def _block_width(classes: int, pixels: int, *, on_cpu: bool) -> int:
 
 
 class _Block:
-    """The sums of up to ``width`` pixels, in buffers that every block uses again."""
+    """The sums of up to ``width`` pixels, in a buffer that every block uses again."""
 
     def __init__(
         self,
@@ -103,28 +105,27 @@ class _Block:
     ) -> None:
         self.classes = classes
         self.count_argmax_slot = count_argmax_slot
-        self.checked = device.type == "cpu"
-        # Zeros: pixels beyond the image's end are computed as well.
-        self.power = torch.zeros(classes, width, device=device)
-        # Numbers the classes from the last; in floats, as vectors compare into no other type.
-        self.is_top = torch.empty_like(self.power)
+        self.on_cpu = device.type == "cpu"
+        self.power = torch.empty(classes, width, device=device)
+        # Of 1s and 0s in floats, as vectors compare into no other type.
         self.from_last = torch.arange(classes, 0, -1, device=device).float().unsqueeze(1)
+        self.count_and_number = torch.arange(classes, 2 * classes, device=device).float()
         self.exponent = torch.empty_like(self.power) if surprise else None
 
     def sums(self, logits: Tensor) -> ClassSums:
         """Of logits [K, n], n <= width; each [1, n]."""
-        power, others = self.power, self.classes - 1
-        power[:, : logits.shape[1]].copy_(logits)
-        if self.checked and not power.sum().isfinite() and not power.isfinite().all():
+        power, others, pixels = self.power, self.classes - 1, logits.shape[1]
+        logits = self._whole(logits)
+        top = logits.amax(0)
+        poison = None
+        if not self.on_cpu:
+            poison = (logits.amin(0) + top) * 0
+        elif not logits.sum().isfinite() and not logits.isfinite().all():
             raise NotANumberError("logits hold NaN or infinity")
 
-        top = power.amax(0)
-        poison = None if self.checked else (power.amin(0) + top) * 0
-        torch.eq(power, top, out=self.is_top)
-        slot = (self.classes - self.is_top.mul_(self.from_last).amax(0, keepdim=True)).long()
-        if not self.checked:
-            slot.clamp_(max=others)  # where NaN equals nothing
-        second = power.scatter_(0, slot, -torch.inf).amax(0)
+        torch.eq(logits, top, out=power)
+        slot = self._first()
+        second = torch.add(logits, power, alpha=_LOWEST, out=power).amax(0)
         power.sub_(second)
         if self.exponent is not None:
             torch.clamp(power, min=_NOTHING, out=self.exponent)
@@ -136,10 +137,28 @@ class _Block:
             surprise = self.exponent.mul_(power).sum(0).neg_()
         power.sub_(rest / others)
         if not self.count_argmax_slot:
-            power.scatter_(0, slot, 0.0)
+            power.scatter_(0, slot.unsqueeze(0), 0.0)
         deviation = power.square_().sum(0)
 
-        maps = [top, second, rest, deviation] + ([] if surprise is None else [surprise])
-        return ClassSums(
-            slot[:, : logits.shape[1]], *(values[None, : logits.shape[1]] for values in maps)
-        )
+        maps = [slot, top, second, rest, deviation] + ([] if surprise is None else [surprise])
+        return ClassSums(*(values[None, :pixels] for values in maps))
+
+    def _whole(self, logits: Tensor) -> Tensor:
+        """As they are if vectors take them so; else a copy, with zeros beyond the image's end."""
+        pixels, width = logits.shape[1], self.power.shape[1]
+        if logits.dtype == torch.float32 and logits.stride(1) == 1 and pixels == width:
+            return logits
+        copy = torch.zeros_like(self.power)
+        copy[:, :pixels] = logits
+        return copy
+
+    def _first(self) -> Tensor:
+        """Class of each pixel's first 1 in ``power``, int64 [n]; its further ones become 0."""
+        power, classes = self.power, self.classes
+        if self.on_cpu:
+            found = self.count_and_number @ power  # K + k for every 1
+            if found.max() < 2 * classes:
+                return found.sub_(classes).long()
+        best = power.mul_(self.from_last).amax(0)
+        torch.eq(power, best, out=power)
+        return (classes - best).long().clamp_(max=classes - 1)  # where NaN equals nothing

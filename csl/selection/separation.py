@@ -29,14 +29,19 @@ def separate(features: Tensor, valid: Tensor, *, offset: Sequence[float] | None 
     """
     channels = features.shape[1]
     assert channels >= 2, "one feature has one cluster"
-    features, inside = features.double(), valid.double()
+    features, inside = features.double(), numbers(valid, torch.float64)
     confidence = features[:, 0]  # its offset changes no comparison
     rows, shift = _with_one_offset(features, [0.0] * channels if offset is None else offset)
     leading = (_closed_form if channels == 2 else _by_rotation)(rows, inside, shift)
     trailing = inside.sub_(leading)
     keep_leading = _mean_where(confidence, leading) >= _mean_where(confidence, trailing)
     # Ones and zeros, of which lerp makes no others; torch.where takes no vectors.
-    return torch.lerp(trailing, leading, keep_leading.double()[:, None]).bool()
+    return trailing.lerp_(leading, keep_leading.double()[:, None]).bool()
+
+
+def numbers(flags: Tensor, dtype: torch.dtype) -> Tensor:
+    """1 where True, 0 where False; from bytes, as vectors convert no bool."""
+    return flags.view(torch.uint8).to(dtype)
 
 
 # Masks are float64 below, 1 or 0: vectors take no other.
@@ -71,12 +76,12 @@ def _closed_form(features: Tensor, inside: Tensor, shift: float) -> Tensor:
 
     # Gram matrix [[a, b], [b, c]]. Its determinant a·c - b² cancels when the features are nearly
     # collinear, which they are; a·Σ(second - (b/a)·first)² is the same number without it.
-    a, b, c = _dot(first, first), _dot(first, second), _dot(second, second)
+    (a, b), (_, c) = torch.bmm(counted, counted.mT).permute(1, 2, 0)
     slope = torch.where(a > 0, b / a, 0)
     line = torch.addcmul(second, first, slope[:, None], value=-1)
     off_line = _dot(line, line)
     determinant = a * off_line
-    rank_one = off_line <= _ROUNDING**2 * c  # rounding, not spread
+    spread = off_line > _ROUNDING**2 * c  # more than rounding; else of rank one
 
     half_difference = (a - c) / 2
     larger = (a + c) / 2 + torch.hypot(half_difference, b)
@@ -87,9 +92,9 @@ def _closed_form(features: Tensor, inside: Tensor, shift: float) -> Tensor:
 
     # |V_1| >= |V_2| without dividing by σ_2, which may be 0.
     along = torch.stack([cosine, sine], dim=1) * smaller.sqrt()[:, None]
-    across = torch.stack([-sine, cosine], dim=1) * larger.sqrt()[:, None]
+    across = torch.stack([-sine, cosine], dim=1) * (larger.sqrt() * spread)[:, None]
     sides = torch.bmm(torch.stack([along, across], dim=1), counted).abs_()
-    return _first_is_larger(sides[:, 0], sides[:, 1], rank_one).mul_(inside)
+    return torch.ge(sides[:, 0], sides[:, 1], out=sides[:, 0]).mul_(inside)
 
 
 def _by_rotation(features: Tensor, inside: Tensor, shift: float) -> Tensor:
@@ -121,15 +126,15 @@ def _by_rotation(features: Tensor, inside: Tensor, shift: float) -> Tensor:
         mixed[:, channel, len(basis)] = rest
         basis.append(row * torch.where(rest > 0, 1 / rest, 0)[:, None])
 
-    leading, trailing, rank_one = _top_two(mixed)
+    leading, trailing = _top_two(mixed)
     orthonormal = torch.stack(basis, dim=1)
     along = torch.bmm(leading.unsqueeze(1), orthonormal)[:, 0].abs_()
     across = torch.bmm(trailing.unsqueeze(1), orthonormal)[:, 0].abs_()
-    return _first_is_larger(along, across, rank_one).mul_(inside)
+    return torch.ge(along, across, out=along).mul_(inside)
 
 
-def _top_two(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """First two right singular vectors [B, C+1] of rows [B, C, C+1], and whether the rank is one.
+def _top_two(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """First two right singular vectors [B, C+1] of rows [B, C, C+1]; rank one has no second: 0.
 
     One-sided Jacobi: pairs of rows are rotated until they are orthogonal; rows of very different
     size keep their relative accuracy, which is what bidiagonalization loses.
@@ -139,7 +144,7 @@ def _top_two(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         min=torch.finfo(torch.float64).tiny
     )
     off_line = (rows - slope * first).norm(dim=-1)
-    rank_one = (off_line <= _ROUNDING * rows.norm(dim=-1)).all(-1)
+    spread = (off_line > _ROUNDING * rows.norm(dim=-1)).any(-1)
     rows = rows.clone()
     channels = rows.shape[1]
     for _ in range(_SWEEPS):
@@ -156,13 +161,7 @@ def _top_two(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     chosen = rows.gather(1, order.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
     size = sizes.gather(1, order).unsqueeze(-1)
     unit = torch.where(size > 0, chosen / size, 0)
-    return unit[:, 0], unit[:, 1], rank_one
-
-
-def _first_is_larger(first: Tensor, second: Tensor, always: Tensor) -> Tensor:
-    """first >= second [B, N], or all of the images that are ``always`` [B]; 1 or 0, in first."""
-    torch.ge(first, second, out=first)
-    return torch.maximum(first, always.double()[:, None], out=first)
+    return unit[:, 0], unit[:, 1] * spread[:, None]
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from csl.config import SelectionConfig
+from csl.selection.separation import numbers
 
 _VARIANCE_FLOOR = 1e-8  # the published code's, so that a constant cluster does not divide by 0
-_FAR = 1e300  # beyond every feature
-_EXPONENT_OF_0 = -200.0  # whose exponential is 0 in float32, but no slow underflow in float64
 
 
 def reliable_statistics(features: Tensor, cluster: Tensor) -> tuple[Tensor, Tensor]:
@@ -22,17 +21,14 @@ def reliable_statistics(features: Tensor, cluster: Tensor) -> tuple[Tensor, Tens
     Returns:
         (mean, variance), each float64 [B, C]; 0 without a pixel, variance 0 with only one.
     """
-    values, member = features.double(), cluster.double().unsqueeze(2)
-    count = cluster.sum(1, keepdim=True)
-    # From the largest down: the mean of equal values is then that value, not a rounding below it.
-    # By arithmetic: torch.where takes no vectors, and is ten times slower.
-    outside = (member - 1).mul_(_FAR).transpose(1, 2)
-    inside = values + outside
-    top = torch.where(count > 0, inside.amax(-1), 0)
-    deviation = torch.sub(values, top.unsqueeze(-1), out=inside)
-    lower = torch.bmm(deviation, member).squeeze(2) / count.clamp(min=1)
-    deviation.sub_(lower.unsqueeze(-1)).square_()
-    return top + lower, torch.bmm(deviation, member).squeeze(2) / (count - 1).clamp(min=1)
+    values, member = features.double(), numbers(cluster, torch.float64).unsqueeze(2)
+    count = member.sum(1)
+    mean = torch.bmm(values, member).squeeze(2) / count.clamp(min=1)
+    deviation = values - mean.unsqueeze(-1)
+    # Once more: the mean of equal values is then that value, not a rounding beside it.
+    rounding = torch.bmm(deviation, member).squeeze(2) / count.clamp(min=1)
+    variance = torch.bmm(deviation.square_(), member).squeeze(2) / (count - 1).clamp(min=1)
+    return mean + rounding, variance
 
 
 def weigh(
@@ -50,14 +46,17 @@ def weigh(
     """
     difference = features.double() - mean.unsqueeze(-1)
     decisive = difference.amax(1) if config.rule == "any" else difference.amin(1)
-    reliable = (decisive > 0) & valid
+    inside = numbers(valid, torch.float32)
+    above = torch.gt(decisive, 0, out=torch.empty_like(decisive)).float()
     if config.weighting == "binary":
-        return reliable.float() + (0 * decisive).float(), reliable  # NaN stays NaN
-    width = variance + _VARIANCE_FLOOR
-    if config.sigma == "variance":
-        width = width.square()
-    factor = -math.log2(math.e) / (config.alpha * width)  # for exp2: faster than exp
-    exponent = torch.bmm(factor.unsqueeze(1), difference.square_()).squeeze(1)
-    weight = exponent.clamp_(min=_EXPONENT_OF_0).exp2_().float()
-    # In floats: vectors take no masks. A weight is at most 1, and stays NaN if it is.
-    return torch.maximum(weight, reliable.float(), out=weight).mul_(valid.float()), reliable
+        weight = above + (0 * decisive).float()  # NaN stays NaN
+    else:
+        width = variance + _VARIANCE_FLOOR
+        if config.sigma == "variance":
+            width = width.square()
+        factor = -math.log2(math.e) / (config.alpha * width)  # for exp2: faster than exp
+        exponent = torch.bmm(factor.unsqueeze(1), difference.square_()).squeeze(1)
+        weight = exponent.float().exp2_()
+        # A weight is at most 1, and stays NaN if it is.
+        torch.maximum(weight, above, out=weight)
+    return weight.mul_(inside), above.mul_(inside).bool()

@@ -122,7 +122,7 @@ def test_a_lost_training_leaves_its_checkpoint_and_goes_on(tmp_path: Path, job: 
     reports = Reports()
     run_job(job, reports)
     assert [report["epoch"] for report in reports] == [2], "the first epoch is not repeated"
-    record = Store(job.store).latest()[job.identity.id]
+    record = Store(job.store).find(job.identity.id)
     assert (record.status, record.resumed) == ("complete", 1)
     assert files(job) == {BEST}
 
@@ -224,7 +224,7 @@ def test_a_failed_record_says_what_failed(job: Job) -> None:
     assert "the node is gone" in record.failure_detail
     assert "test_worker.py" in record.failure_detail
     Store(job.store).write(record)
-    assert Store(job.store).latest()[job.identity.id] == record
+    assert Store(job.store).find(job.identity.id) == record
 
 
 def test_an_endless_message_does_not_fill_the_store(job: Job) -> None:

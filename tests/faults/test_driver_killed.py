@@ -55,7 +55,7 @@ def test_a_killed_driver_goes_on_and_prints_the_same_table(
     try:
         # Killed once one training is stored and another has a checkpoint it is not done with.
         wait_until(
-            lambda: Store(store).complete_ids() and list(store.glob("checkpoints/*/resume.pt")),
+            lambda: Store(store).latest() and list(store.glob("checkpoints/*/resume.pt")),
             driver,
         )
         family = psutil.Process(driver.pid).children(recursive=True)
@@ -68,7 +68,7 @@ def test_a_killed_driver_goes_on_and_prints_the_same_table(
     _, alive = psutil.wait_procs(set(family) - set(agents), timeout=60)
     assert not alive, "a training outlived its driver"
 
-    stored = Store(store).complete_ids()
+    stored = Store(store).latest()
     attempts = {record.attempt for record in Store(store).records()}
     plan = json.loads(csl("plan", *GRID, "--store", store, "--json").stdout)
     assert plan["states"]["stored"] == len(stored)

@@ -8,7 +8,15 @@ from uuid import uuid4
 
 import pytest
 
-from results.schema import EpochMetrics, Evaluation, Failure, Provenance, PseudoLabels, Record
+from results.schema import (
+    EpochMetrics,
+    Evaluation,
+    Failure,
+    Provenance,
+    PseudoLabels,
+    PseudoLabelScores,
+    Record,
+)
 
 PSEUDO_LABELS = PseudoLabels(
     predicted=(60, 40),
@@ -61,6 +69,9 @@ def make_record(
         best=None if failure else best,
         curve=(line, replace(line, epoch=2, step=60, mean_iou=None)),
         attempt=uuid4().hex,
+        supersedes=False,
+        steps=60,
+        pseudo_label_scores=PseudoLabelScores(88.0, 91.5, 93.0),
         training_seconds=12.5,
         resumed=0,
         provenance=Provenance(

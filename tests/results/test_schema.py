@@ -1,5 +1,6 @@
 """A record survives its file exactly, and a file that is no record is refused by name."""
 
+import json
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,8 +18,11 @@ from results.schema import (
     Failure,
     Provenance,
     PseudoLabels,
+    PseudoLabelScores,
     Record,
+    from_header_object,
     from_row,
+    header_object,
     to_table,
 )
 
@@ -45,6 +49,7 @@ epochs = st.builds(
     number,
     st.none() | pseudo_labels,
 )
+scores = st.builds(PseudoLabelScores, *[st.none() | number] * 3)
 texts = st.lists(text, max_size=3).map(tuple)
 provenances = st.builds(
     Provenance,
@@ -90,6 +95,9 @@ def records(draw: st.DrawFn) -> Record:
         best=draw(evaluation),
         curve=tuple(draw(st.lists(epochs, max_size=3))),
         attempt=draw(text),
+        supersedes=draw(st.booleans()),
+        steps=draw(counts),
+        pseudo_label_scores=draw(scores),
         training_seconds=draw(number),
         resumed=draw(counts),
         provenance=draw(provenances),
@@ -101,6 +109,13 @@ def records(draw: st.DrawFn) -> Record:
 def test_round_trip_is_exact(record: Record) -> None:
     # repr, because a NaN equals nothing, not even itself.
     assert repr(from_row(to_table(record))) == repr(record)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(records())
+def test_a_header_survives_json_exactly(record: Record) -> None:
+    header = from_header_object(json.loads(json.dumps(header_object(record))))
+    assert repr(header) == repr(record.header())
 
 
 def test_every_column_says_what_it_is() -> None:

@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from results.parquet import TAIL
 from results.schema import SCHEMA_VERSION, Failure, Record, to_table
 from results.store import Store, StoreError, UnreadableRecordWarning
 
@@ -30,7 +32,7 @@ def files(store: Store) -> list[Path]:
 
 def assert_skipped(store: Store, name: str, because: str) -> None:
     """Each way of reading warns about the file by name and gives the rest."""
-    for read in (store.records, store.complete_ids, store.latest, lambda: store.by_recipe("x")):
+    for read in (store.records, store.headers, store.latest):
         with pytest.warns(UnreadableRecordWarning, match=because) as seen:
             read()
         assert [name in str(warning.message) for warning in seen] == [True]
@@ -44,10 +46,17 @@ def test_what_is_written_is_read(store: Store, make: Make) -> None:
     assert Store(f"file://{store.location}").records() == tuple(written)
 
 
+def test_a_header_says_what_the_columns_say(store: Store, make: Make) -> None:
+    record = make(training_seconds=0)  # a whole number, in a column of fractions
+    store.write(record)
+    assert store.records() == (record,)
+    assert repr(store.headers()[0].training_seconds) == "0.0"
+
+
 def test_no_folder_is_an_empty_store(store: Store) -> None:
     assert store.records() == ()
     assert store.latest() == {}
-    assert store.complete_ids() == frozenset()
+    assert store.attempts_of("a" * 16) == ()
     assert not Path(store.location).exists()
 
 
@@ -57,30 +66,51 @@ def test_records_are_sorted_by_identity_then_time(store: Store, make: Make) -> N
     for record in (other, late, early):
         store.write(record)
     assert store.records() == (early, late, other)
+    assert store.headers() == tuple(record.header() for record in (early, late, other))
 
 
 def test_complete_wins_and_the_earliest_complete_stays(store: Store, make: Make) -> None:
     failed = make(failure=Failure.WORKER_CRASHED, minute=0)
     store.write(failed)
-    assert store.latest() == {failed.identity: failed}
+    assert store.latest() == {failed.identity: failed.header()}
     again = make(failure=Failure.NOT_A_NUMBER, minute=1)
     store.write(again)
-    assert store.latest() == {failed.identity: again}
-    assert store.complete_ids() == frozenset()
+    assert store.latest() == {failed.identity: again.header()}
     first, duplicate = make(minute=2), make(minute=3, mean_iou=99.0)
     store.write(duplicate)
     store.write(first)
     store.write(make(failure=Failure.PREEMPTED, minute=4))
-    assert store.latest() == {failed.identity: first}
-    assert store.complete_ids() == {failed.identity}
+    assert store.latest() == {failed.identity: first.header()}
 
 
-def test_by_recipe_gives_every_attempt(store: Store, make: Make) -> None:
-    on_other_data = make("b" * 16, recipe="r" * 16)
-    wanted = make("a" * 16, recipe="r" * 16)
-    for record in (on_other_data, wanted, make("c" * 16)):
+def test_attempts_of_one_training_read_no_other_file(store: Store, make: Make) -> None:
+    late, early = make("a" * 16, minute=9), make("a" * 16, minute=3)
+    for record in (late, early, make("b" * 16)):
         store.write(record)
-    assert store.by_recipe("r" * 16) == (wanted, on_other_data)
+    files(store)[2].write_bytes(b"torn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert store.attempts_of("a" * 16) == (early.header(), late.header())
+    assert store.attempts_of("a" * 15) == ()
+
+
+def test_headers_never_touch_the_bulk(store: Store, record: Record) -> None:
+    store.write(record)
+    (path,) = files(store)
+    content = bytearray(path.read_bytes())
+    content[:1000] = bytes(1000)
+    path.write_bytes(content)
+    assert store.headers() == (record.header(),)
+    with pytest.raises(StoreError, match="content does not match") as caught:
+        store.find(record.identity)
+    assert caught.value.file == str(path)
+
+
+def test_a_header_longer_than_one_reading(store: Store, make: Make) -> None:
+    record = make(configuration='"' + "x" * 2 * TAIL + '"')
+    store.write(record)
+    assert store.headers() == (record.header(),)
+    assert store.records() == (record,)
 
 
 def test_find_by_prefix(store: Store, make: Make) -> None:
@@ -119,6 +149,7 @@ def test_truncated_file(store: Store, make: Make) -> None:
 
 @pytest.mark.filterwarnings("always::results.store.UnreadableRecordWarning")
 def test_any_flipped_byte_shows(store: Store, record: Record) -> None:
+    # To who reads all of a record; in a header, also to who reads headers.
     store.write(record)
     (path,) = files(store)
     content = path.read_bytes()
@@ -128,7 +159,14 @@ def test_any_flipped_byte_shows(store: Store, record: Record) -> None:
         flipped[position] ^= 0x10
         path.write_bytes(flipped)
         with pytest.warns(UnreadableRecordWarning, match=path.name):
-            assert store.complete_ids() == frozenset(), f"byte {position} of {len(content)}"
+            assert store.records() == (), f"byte {position} of {len(content)}"
+    start, end = content.index(b'{"schema_version"'), content.index(b"header_sha256")
+    for position in range(start, end - 2, 9):
+        flipped = bytearray(content)
+        flipped[position] ^= 0x10
+        path.write_bytes(flipped)
+        with pytest.warns(UnreadableRecordWarning, match=path.name):
+            assert store.headers() == (), f"byte {position} of {len(content)}"
     path.write_bytes(content)
     assert store.records() == (record,)
 
@@ -162,13 +200,22 @@ def test_remainder_of_a_killed_writer_is_ignored(store: Store, record: Record) -
     (path,) = files(store)
     (path.parent / f".{path.name}.0123.tmp").write_bytes(path.read_bytes()[:100])
     assert store.records() == (record,)
-    assert store.complete_ids() == {record.identity}
+    assert store.headers() == (record.header(),)
 
 
 def test_content_that_looks_like_the_seal(store: Store, make: Make) -> None:
-    record = make(failure=Failure.BAD_DATA, failure_detail="0" * 200)
+    zeros = "0" * 200
+    record = make(failure=Failure.BAD_DATA, failure_detail=zeros, launched_as=zeros)
     store.write(record)
     assert store.records() == (record,)
+    assert store.headers() == (record.header(),)
+
+
+def test_content_that_looks_like_a_key_of_the_footer(store: Store, make: Make) -> None:
+    record = make(launched_as="\x18\x06header\x18\x04{}", split="\x18\x04seal\x18@")
+    store.write(record)
+    assert store.records() == (record,)
+    assert store.headers() == (record.header(),)
 
 
 @pytest.mark.parametrize("below", ["file", "file/store"])
@@ -197,7 +244,7 @@ def test_a_record_out_of_reach_is_not_skipped(
     monkeypatch.setattr(store, "_listing", lambda: listing)
     files(store)[0].unlink()
     with pytest.raises(StoreError, match="cannot be read"):
-        store.complete_ids()
+        store.headers()
 
 
 def test_check_writable_leaves_nothing(store: Store) -> None:
@@ -231,7 +278,7 @@ def test_planning_imports_nothing_heavy(store: Store, record: Record) -> None:
     heavy = ("pandas", "scipy", "rich", "jinja2", "torch", "ray", "pydantic", "csl")
     code = (
         "import sys; from results import Store; "
-        f"assert Store({store.location!r}).complete_ids(); "
+        f"assert Store({store.location!r}).latest(); "
         f"print([m for m in {heavy} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
