@@ -19,7 +19,7 @@ from ablations import plan_views, views
 from ablations.data import data_app
 from ablations.layers import resolve_setting
 from ablations.plan import make_plan
-from ablations.request import DEFAULT_STORE, Choice, Request, StoreOption, with_options
+from ablations.request import DEFAULT_STORE, Choice, Launch, Request, StoreOption, with_options
 from ablations.spec import load_setting
 from ablations.texts import Rule, RuleOption, TableFormat, committed, format_of, render_tables
 from csl.errors import InputError
@@ -62,59 +62,24 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 def run(
     request: Request,
     choice: Choice,
+    launch: Launch,
     rule: RuleOption = Rule.best,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes per training (Ray Train if > 1).")
-    ] = 1,
-    gpus_per_worker: Annotated[
-        float | None, typer.Option(min=0, help="Default: 1 where the cluster has GPUs.")
-    ] = None,
-    cpus: Annotated[
-        int | None, typer.Option(min=1, help="CPUs of the local Ray; default: all.")
-    ] = None,
-    loader_workers: Annotated[
-        int | None,
-        typer.Option(min=0, help="Processes that prepare batches; default: up to 4 with a GPU."),
-    ] = None,
-    address: Annotated[str | None, typer.Option(help="Join the Ray at host:port.")] = None,
-    checkpoint_steps: Annotated[
-        int, typer.Option(min=1, help="Steps between checkpoints within an epoch.")
-    ] = 1000,
-    hang_minutes: Annotated[
-        float, typer.Option(min=0.01, help="A worker without a step for so long is restarted.")
-    ] = 30,
 ) -> None:
     """Train what a spec needs and the store lacks, then print its table.
 
     Running it again repeats nothing; after any kill, the same command goes on."""
     grids = request.grids
-    if "://" in request.store:
-        raise InputError(
-            "checkpoints need a folder that every node sees",
-            key="--store",
-            value=request.store,
-            remedy="give a path on shared storage",
-        )
-    store = request.open_store()
+    store = request.open_folder()
     plan = make_plan(grids, request.places, store, choice.policy, choice.limits)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     plan_views.print_summary(console, plan)
     interrupted = False
     if plan.to_run:
         from ablations.launch import check_inputs, run_plan
-        from cluster.jobs import Safety
 
-        check_inputs(plan, workers, address)
+        check_inputs(plan, launch)
         try:
-            run_plan(
-                plan,
-                workers=workers,
-                gpus=gpus_per_worker,
-                cpus=cpus,
-                address=address,
-                safety=Safety(checkpoint_steps, 60 * hang_minutes),
-                loader_workers=loader_workers,
-            )
+            run_plan(plan, launch)
         except KeyboardInterrupt:
             interrupted = True
     sys.stdout.write(render_tables(request, rule, TableFormat.terminal))

@@ -1,21 +1,30 @@
 """Takes a plan; checks everything that can be checked, then has Ray train what is not stored."""
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
+from rich.console import Console
+
 from ablations.plan import Plan
-from cluster.jobs import Job, Resources, Safety, command_line, read_code
+from ablations.request import Launch
+from cluster.connect import Cluster, check_address, connect
+from cluster.console import quiet
+from cluster.jobs import Code, Job, Resources, Safety, command_line, read_code
 from cluster.snapshot import take_snapshot
 from csl.config import DataConfig, TrainingConfig
 from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
+from csl.identity import Identity, Training
 from csl.locations import Locations
 
 _BATCH_NORM_MIN = 2
 
 
-def check_inputs(plan: Plan, workers: int, address: str | None) -> None:
+def check_inputs(plan: Plan, launch: Launch) -> None:
     """Everything a user may have got wrong, before any Ray process starts.
 
     Raises:
@@ -23,93 +32,138 @@ def check_inputs(plan: Plan, workers: int, address: str | None) -> None:
             nobody answers at the address.
         StoreError: the store cannot be written to.
     """
-    if address is not None:
-        from cluster.connect import check_address
+    check_trainings([(each.training, each.locations) for each in plan.to_run], launch)
+    plan.store.check_writable()
 
-        check_address(address)
-    for each in plan.to_run:
-        check_batches(each.training.config, workers)
-        if each.named.identity is None:
-            LAYOUTS[each.training.config.data.dataset].locate(None)  # says what is missing
+
+def check_trainings(trainings: Sequence[tuple[Training, Locations]], launch: Launch) -> None:
+    """``check_inputs`` of some trainings and where their data lies."""
+    if launch.address is not None:
+        check_address(launch.address)
+    for training, locations in trainings:
+        data = training.config.data
+        check_batches(training.config, launch.workers)
+        if data.dataset != "shapes" and locations.data_root is None:
+            LAYOUTS[data.dataset].locate(None)  # says what is missing
 
     from csl.data.lists import open_lists
     from csl.data.source import check_masks
     from csl.models import require_weights
 
     splits: dict[tuple[DataConfig, Locations], set[str]] = {}
-    for each in plan.to_run:
-        where = each.training.config.data, each.locations
-        splits.setdefault(where, set()).add(each.training.split)
+    for training, locations in trainings:
+        splits.setdefault((training.config.data, locations), set()).add(training.split)
     for (data, locations), names in splits.items():
         check_masks([open_lists(data, name, locations) for name in names], data, locations)
-    for network, file in {(e.training.config.network, e.locations.weights) for e in plan.to_run}:
+    for network, file in {(each.config.network, where.weights) for each, where in trainings}:
         require_weights(network, file)
-    plan.store.check_writable()
 
 
-def run_plan(
-    plan: Plan,
-    *,
-    workers: int,
-    gpus: float | None,
-    cpus: int | None,
-    address: str | None,
-    safety: Safety,
-    loader_workers: int | None,
-) -> None:
+def run_plan(plan: Plan, launch: Launch) -> None:
     """Train what the plan says on Ray; every ended training leaves a record.
-
-    Args:
-        workers: processes per training.
-        gpus: GPUs per worker; None means one where the cluster has any.
-        cpus: CPUs of a local Ray; None means all.
-        address: a running Ray's; None starts a local one.
-        safety: how each training is guarded.
-        loader_workers: processes per worker that prepare batches; None: up to 4 with a GPU, else 0.
 
     Raises:
         InputError: the cluster cannot be joined, or can never place a training.
     """
-    from cluster.connect import connect
-    from cluster.console import quiet
     from cluster.progress import ProgressView
 
     store = Path(plan.store.location).resolve()
-    code = take_snapshot(store)
-    logs = store / "logs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    jobs = _jobs(plan, store, code.name)
-    log = logs / "driver.log"
-    where = "a local one" if address is None else address
-    print(f"Ray: {where}; its log is {log}", flush=True)
-    with quiet(log) as console, connect(address, cpus, logs, code) as cluster:
-        # Ray reads its environment when it is first imported, and connect() has set that.
-        from cluster.trials import default_resources, run_jobs, slots
+    jobs = _jobs(plan, store)
+    with on_ray(store, launch) as ray:
+        from cluster.trials import run_jobs, slots
 
-        resources = default_resources(cluster, workers, gpus, loader_workers)
-        jobs = [replace(job, resources=resources, safety=safety) for job in jobs]
+        jobs = [ray.finish(job) for job in jobs]
         labels = [job.launched_as for job in jobs]
         epochs = [job.training.config.schedule.epochs for job in jobs]
-        with ProgressView(console, labels, epochs, slots(cluster, resources)) as view:
-            run_jobs(jobs, cluster, view)
+        with ProgressView(ray.console, labels, epochs, slots(ray.cluster, ray.resources)) as view:
+            run_jobs(jobs, ray.cluster, view)
 
 
-def _jobs(plan: Plan, store: Path, snapshot: str) -> list[Job]:
-    code, command = replace(read_code(), snapshot=snapshot), command_line()
+@dataclass(frozen=True)
+class OnRay:
+    """A connected Ray.
+
+    Args:
+        console: the real output; everything else this process prints goes to the run's log.
+        cluster: what was joined or started.
+        resources: what each training occupies.
+        safety: how each is guarded.
+        snapshot: names the copy of the sources that workers run.
+    """
+
+    console: Console
+    cluster: Cluster
+    resources: Resources
+    safety: Safety
+    snapshot: str
+
+    def finish(self, job: Job) -> Job:
+        """The job with what is known once Ray runs."""
+        code = replace(job.code, snapshot=self.snapshot)
+        return replace(job, resources=self.resources, safety=self.safety, code=code)
+
+
+@contextmanager
+def on_ray(store: Path, launch: Launch) -> Iterator[OnRay]:
+    """Join or start Ray, and leave it at the end; its logs are in the store.
+
+    Raises:
+        InputError: the cluster cannot be joined, or can never place a training.
+    """
+    code = take_snapshot(store)
+    logs = store / "logs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    log = logs / "driver.log"
+    where = "a local one" if launch.address is None else launch.address
+    print(f"Ray: {where}; its log is {log}", flush=True)
+    with quiet(log) as console, connect(launch.address, launch.cpus, logs, code) as cluster:
+        # Ray reads its environment when it is first imported, and connect() has set that.
+        from cluster.trials import default_resources
+
+        resources = default_resources(
+            cluster, launch.workers, launch.gpus_per_worker, launch.loader_workers
+        )
+        yield OnRay(console, cluster, resources, launch.safety, code.name)
+
+
+def _jobs(plan: Plan, store: Path) -> list[Job]:
     return [
-        Job(
-            training=each.training,
-            identity=each.identity,
-            locations=each.locations.resolved(),
-            store=store,
-            setting=each.named.places[0].cell.setting.name,
-            launched_as=each.labels[0],
-            supersedes=each.supersedes,
-            resources=Resources(workers=1, cpus=1, gpus=0.0),  # known once connected
-            code=code,
-            command=command,
+        make_job(
+            each.training,
+            each.identity,
+            each.locations,
+            store,
+            each.named.places[0].cell.setting.name,
+            each.labels[0],
         )
         for each in plan.to_run
     ]
+
+
+def make_job(
+    training: Training,
+    identity: Identity,
+    locations: Locations,
+    store: Path,
+    setting: str,
+    label: str,
+) -> Job:
+    """A training as a job; its resources, safety and snapshot are known once Ray runs."""
+    return Job(
+        training=training,
+        identity=identity,
+        locations=locations.resolved(),
+        store=store,
+        setting=setting,
+        launched_as=label,
+        resources=Resources(workers=1, cpus=1, gpus=0.0),
+        code=_code(),
+        command=command_line(),
+    )
+
+
+@cache
+def _code() -> Code:
+    return read_code()
 
 
 def check_batches(config: TrainingConfig, workers: int) -> None:

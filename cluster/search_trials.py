@@ -7,7 +7,6 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from ray import tune
@@ -16,7 +15,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.connect import Cluster
-from cluster.jobs import Job, Resources, Safety
+from cluster.jobs import Job, Resources
 from cluster.trials import (
     MAX_RETRIES,
     Work,
@@ -56,7 +55,7 @@ def run_search(
     first: Job | None,
     cluster: Cluster,
     resources: Resources,
-    safety: Safety,
+    finish: Callable[[Job], Job],
     concurrent: int | None = None,
     work: Work = run_job,
 ) -> None:
@@ -67,7 +66,7 @@ def run_search(
         first: what it proposed before Ray was started, if anything.
         cluster: where.
         resources: what each training occupies.
-        safety: how each is guarded.
+        finish: adds to a proposed job what is known once Ray runs, its resources among it.
         concurrent: how many run at once; None: as many as fit.
         work: what each worker does.
 
@@ -84,7 +83,7 @@ def run_search(
             if not proposer.done:
                 time.sleep(_LOOK_AGAIN_SECONDS)  # others work on what is left
             continue
-        course = _Course(proposer, first, resources, safety)
+        course = _Course(proposer, first, resources, finish)
         _tune(course, cluster, resources, most, work, f"search-{rounds}")
         first, rounds = None, rounds + 1
         if course.error is not None:
@@ -156,12 +155,16 @@ class _Course:
     """
 
     def __init__(
-        self, proposer: Proposer, first: Job, resources: Resources, safety: Safety
+        self,
+        proposer: Proposer,
+        first: Job,
+        resources: Resources,
+        finish: Callable[[Job], Job],
     ) -> None:
         self.proposer = proposer
         self.first: Job | None = first
         self.resources = resources
-        self.safety = safety
+        self.finish = finish
         self.jobs: list[Job] = []
         self.running: set[int] = set()
         self.stopped: set[int] = set()
@@ -172,11 +175,10 @@ class _Course:
         job, self.first = self.first or self._safely(self.proposer.propose), None
         if job is None or self.error is not None:
             return None if self.running else Searcher.FINISHED
-        job = replace(job, resources=self.resources, safety=self.safety)
-        self.jobs.append(job)
+        self.jobs.append(self.finish(job))
         index = len(self.jobs) - 1
         self.running.add(index)
-        return {"index": index, "parcel": _Parcel(job)}
+        return {"index": index, "parcel": _Parcel(self.jobs[index])}
 
     def goes_on(self, index: int, metrics: dict[str, Any]) -> bool:
         """Whether a training goes on after an epoch."""

@@ -22,5 +22,4 @@ def _score(record: Record, objective: Objective, rule: str) -> float:
         case "worst_class":
             return min(evaluation.class_iou[k] for k in record.scored_classes)
         case "gpu_hours":
-            header = record.header()
-            return (header.gpu_seconds or record.training_seconds) / 3600
+            return (record.provenance.gpu_seconds or record.training_seconds) / 3600
