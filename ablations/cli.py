@@ -20,6 +20,7 @@ from ablations.data import data_app
 from ablations.layers import resolve_setting
 from ablations.plan import make_plan
 from ablations.request import DEFAULT_STORE, Choice, Launch, Request, StoreOption, with_options
+from ablations.search.command import search
 from ablations.spec import load_setting
 from ablations.texts import Rule, RuleOption, TableFormat, committed, format_of, render_tables
 from csl.errors import InputError
@@ -36,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
+app.command(epilog="Example: csl search alpha-theta-s --setting voc321 --data-root DIR")(search)
 
 
 class Document(StrEnum):

@@ -65,18 +65,20 @@ def run_plan(plan: Plan, launch: Launch) -> None:
     Raises:
         InputError: the cluster cannot be joined, or can never place a training.
     """
+    with on_ray(Path(plan.store.location).resolve(), launch) as ray:
+        train(plan, ray)
+
+
+def train(plan: Plan, ray: "OnRay") -> None:
+    """``run_plan`` on a Ray that is connected already."""
     from cluster.progress import ProgressView
+    from cluster.trials import run_jobs, slots
 
-    store = Path(plan.store.location).resolve()
-    jobs = _jobs(plan, store)
-    with on_ray(store, launch) as ray:
-        from cluster.trials import run_jobs, slots
-
-        jobs = [ray.finish(job) for job in jobs]
-        labels = [job.launched_as for job in jobs]
-        epochs = [job.training.config.schedule.epochs for job in jobs]
-        with ProgressView(ray.console, labels, epochs, slots(ray.cluster, ray.resources)) as view:
-            run_jobs(jobs, ray.cluster, view)
+    jobs = [ray.finish(job) for job in _jobs(plan, Path(plan.store.location).resolve())]
+    labels = [job.launched_as for job in jobs]
+    epochs = [job.training.config.schedule.epochs for job in jobs]
+    with ProgressView(ray.console, labels, epochs, slots(ray.cluster, ray.resources)) as view:
+        run_jobs(jobs, ray.cluster, view)
 
 
 @dataclass(frozen=True)

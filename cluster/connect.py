@@ -142,7 +142,7 @@ def _set_environment(*, local: bool) -> None:
     if local:
         # An explicit token: left unset, Ray would write one into the user's home folder.
         os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # read once
 
 
 def _temp_folder() -> Path:

@@ -244,6 +244,9 @@ class _Searcher(Searcher):
     def get_state(self) -> dict[str, Any]:
         return {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune saves itself; nothing is restored from there
+
 
 class _Stopper(FIFOScheduler):
     """Stops a training that the proposer finds not worth going on with."""

@@ -68,7 +68,7 @@ def draw_feature_plane(plane: FeaturePlane, paths: Sequence[Path]) -> None:
     Right, it is a share of what that square allows, which shows what it says beyond the confidence.
     Upward and to the right is more reliable in both.
     """
-    figure = _new_figure(14.4, 6.4)
+    figure = new_figure(14.4, 6.4)
     left, right = figure.subfigures(1, 2, squeeze=False)[0]
     confidence, correct = _decades(plane.residual), plane.correct.astype(bool)
     dispersion = _Axis(
@@ -87,7 +87,7 @@ def draw_feature_plane(plane: FeaturePlane, paths: Sequence[Path]) -> None:
     for part, axis in ((left, dispersion), (right, concentration)):
         _draw_plane(part, confidence, axis, correct, plane)
     figure.suptitle(plane.title, fontsize=10)
-    _save(figure, paths)
+    save(figure, paths)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _draw_plane(
 
 def draw_reliability(calibration: Calibration, paths: Sequence[Path]) -> None:
     """Write the reliability diagram to every path: accuracy over confidence, and where it lies."""
-    figure = _new_figure(5.2, 5.6)
+    figure = new_figure(5.2, 5.6)
     layout = figure.add_gridspec(2, 1, height_ratios=(4, 1), hspace=0.08)
     upper = figure.add_subplot(layout[0])
     lower = figure.add_subplot(layout[1], sharex=upper)
@@ -145,7 +145,7 @@ def draw_reliability(calibration: Calibration, paths: Sequence[Path]) -> None:
     count = np.array(calibration.count, dtype=float)
     lower.bar(centers, count / max(count.sum(), 1), width, color="0.5")
     lower.set(xlabel=r"confidence $p_{\max}$", ylabel="share")
-    _save(figure, paths)
+    save(figure, paths)
 
 
 def draw_curves(curves: Mapping[str, Sequence[EpochMetrics]], paths: Sequence[Path]) -> None:
@@ -155,7 +155,7 @@ def draw_curves(curves: Mapping[str, Sequence[EpochMetrics]], paths: Sequence[Pa
         curves: by the name of the training. What an epoch does not have is not drawn.
         paths: the format is the suffix's.
     """
-    figure = _new_figure(9.6, 4.0 + 0.22 * len(curves))
+    figure = new_figure(9.6, 4.0 + 0.22 * len(curves))
     sides = figure.subplots(1, 2)
     for index, (name, curve) in enumerate(curves.items()):
         for axes, of in zip(sides, ("pseudo_label_accuracy", "sampling_rate"), strict=True):
@@ -178,10 +178,10 @@ def draw_curves(curves: Mapping[str, Sequence[EpochMetrics]], paths: Sequence[Pa
         if not any(len(line.get_xdata()) for line in axes.lines):
             axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
     figure.legend(*sides[0].get_legend_handles_labels(), loc="outside lower center", fontsize=9)
-    _save(figure, paths)
+    save(figure, paths)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -241,6 +241,6 @@ def _histogram(
     axes.tick_params(labelsize=8)
 
 
-def _save(figure: Figure, paths: Sequence[Path]) -> None:
+def save(figure: Figure, paths: Sequence[Path]) -> None:
     for path in paths:
         figure.savefig(path, dpi=160)

@@ -65,13 +65,13 @@ class Problem:
         Raises:
             InputError: a value does not fit, or does not go with another.
         """
-        return resolve([*self._layers, Layer(self.file, self._lists(keys)), self._above])
+        return resolve([*self._layers, Layer(self.file, self.whole(keys)), self._above])
 
     def why_not(self, point: Point) -> str | None:
         """What forbids a point: a constraint as it is written, or what its values contradict."""
         try:
             keys = self.keys(point)
-            values = {**self.defaults, **flatten(self._lists(keys)), **keys}
+            values = {**self.defaults, **flatten(self.whole(keys)), **keys}
             for comparison in self.spec.comparisons:
                 if not comparison.holds(values):
                     return comparison.text
@@ -117,7 +117,7 @@ class Problem:
     def _above(self) -> Layer:
         return command_line(self.options.assignments)
 
-    def _lists(self, keys: Mapping[str, Any]) -> dict[str, Any]:
+    def whole(self, keys: Mapping[str, Any]) -> dict[str, Any]:
         """Keys of list elements, such as augmentation.scale.0, as whole lists."""
         whole: dict[str, Any] = {}
         for key, value in keys.items():

@@ -158,6 +158,13 @@ class SearchSpec(Frozen):
         for what, values in (("split", self.splits), ("seed", self.seeds)):
             _refuse_twice(f"{what}s", values)
         _refuse_twice("objectives", self.objectives)
+        if self.objectives[0] != "miou":
+            raise fault(
+                "the first objective is what confirms",
+                key="objectives",
+                value=self.objectives[0],
+                remedy="name miou first",
+            )
         ordered(self.space)
         self._check_keys()
         for key in (*self.derived, *self.constraints):
