@@ -45,6 +45,7 @@ class Document(StrEnum):
 
     spec = "spec"
     campaign = "campaign"
+    search = "search"
     setting = "setting"
     places = "places"
 

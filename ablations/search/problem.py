@@ -283,10 +283,11 @@ def _check_seen_epochs(problem: Problem) -> None:
     pruner, config = problem.spec.pruner.name, problem.base
     if pruner in ("none", "wilcoxon"):
         return
-    seen = -(-config.schedule.epochs // config.evaluation.every)
-    if seen * len(problem.blocks) <= problem.spec.pruner.warmup:
+    epochs, every = config.schedule.epochs, config.evaluation.every
+    last_but_one = (epochs - 1) // every * every
+    if len(problem.blocks) == 1 and last_but_one < problem.spec.pruner.first(epochs):
         raise InputError(
-            f"{pruner} would never see an epoch before the last: {seen} are evaluated",
+            f"{pruner} could stop nothing: it sees no epoch between its warmup and the last",
             file=problem.file,
             key="pruner.name",
             value=pruner,

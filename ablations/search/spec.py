@@ -4,6 +4,7 @@ A search is a spec with a ``space``. Like every spec it is independent of the se
 """
 
 from collections.abc import Iterable, Mapping
+from math import ceil
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -45,16 +46,20 @@ class Pruner(Frozen):
     """Who stops trials early: Optuna's pruners by name.
 
     ``asha``, ``hyperband`` and ``median`` look at each evaluated epoch, ``wilcoxon`` at each
-    finished block (split and seed). ``warmup``: nothing is stopped before so many of them.
+    finished block (split and seed). ``warmup``: nothing is stopped before this share of them.
     ``factor``: one in so many trials goes on (asha, hyperband). ``startup``: trials that end
     undisturbed first (median). ``p``: the threshold of wilcoxon's test.
     """
 
     name: PrunerName = "none"
-    warmup: Annotated[int, Field(ge=1)] = 1
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     factor: Annotated[int, Field(ge=2)] = 3
     startup: Annotated[int, Field(ge=1)] = 5
     p: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+
+    def first(self, steps: int) -> int:
+        """The first of so many epochs or blocks after which a trial may be stopped."""
+        return max(1, ceil(self.warmup * steps))
 
 
 class Budget(Frozen):

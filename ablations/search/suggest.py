@@ -139,21 +139,20 @@ def sampler(spec: SearchSpec, stream: int) -> BaseSampler:
 def pruner(spec: SearchSpec, epochs: int) -> BasePruner:
     """Optuna's pruner; ``epochs`` are a whole trial's."""
     wanted = spec.pruner
+    first = wanted.first(epochs)
     match wanted.name:
         case "none":
             return NopPruner()
         case "asha":
-            return SuccessiveHalvingPruner(
-                min_resource=wanted.warmup, reduction_factor=wanted.factor
-            )
+            return SuccessiveHalvingPruner(min_resource=first, reduction_factor=wanted.factor)
         case "hyperband":
             return HyperbandPruner(
-                min_resource=wanted.warmup, max_resource=epochs, reduction_factor=wanted.factor
+                min_resource=first, max_resource=epochs, reduction_factor=wanted.factor
             )
         case "median":
-            return MedianPruner(n_startup_trials=wanted.startup, n_warmup_steps=wanted.warmup)
+            return MedianPruner(n_startup_trials=wanted.startup, n_warmup_steps=first)
         case "wilcoxon":
-            return WilcoxonPruner(p_threshold=wanted.p, n_startup_steps=wanted.warmup)
+            return WilcoxonPruner(p_threshold=wanted.p, n_startup_steps=wanted.first(spec.blocks))
 
 
 def _derived(seed: int, stream: int) -> int:

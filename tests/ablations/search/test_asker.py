@@ -131,7 +131,7 @@ def test_a_pruner_stops_trials_by_their_epochs(problem: Pose, tmp_path: Path) ->
         assert trial.value == trial.intermediate_values[last]
         assert (last == 4) == (trial.state == TrialState.COMPLETE)
         assert trial.user_attrs[HOURS] == pytest.approx(last * 36 / 3600)
-    assert len(driver.store.complete_ids()) == states["COMPLETE"]
+    assert len(driver.store.headers()) == states["COMPLETE"]
 
 
 def test_a_pruned_suggestion_that_comes_again_is_not_trained_again(
@@ -155,7 +155,7 @@ def test_a_pruned_suggestion_that_comes_again_is_not_trained_again(
 
 def test_wilcoxon_stops_after_the_seeds_that_decide(problem: Pose, tmp_path: Path) -> None:
     seeds = [("seeds: [0]", f"seeds: {[*range(8)]}")]
-    pruner = "budget: {trials: 12}\npruner: {name: wilcoxon, warmup: 2}\n" + COLD
+    pruner = "budget: {trials: 12}\npruner: {name: wilcoxon, warmup: 0.2}\n" + COLD
     driver = Driver(problem(changes=[*seeds, (END, pruner)]), tmp_path).run()
     for trial in driver.trials:
         count = len(trial.intermediate_values)
