@@ -9,6 +9,7 @@ import platform
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -102,8 +103,13 @@ class Drivers:
 
 
 def _host() -> str:
-    """This machine, or this container: process ids mean nothing elsewhere."""
-    return f"{platform.node()}/{uuid.getnode():012x}"
+    """This machine since its last boot, and its namespace of process ids: a container's neighbor
+    may have the same name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{platform.node()}/{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:  # not Linux
+        return platform.node()
 
 
 def _runs(pid: int, started: float) -> bool:
