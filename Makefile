@@ -3,7 +3,7 @@ PYTHON ?= python3
 STORE ?= csl-store
 BIN := .venv/bin
 
-.PHONY: demo test setup
+.PHONY: demo test test-cluster audit setup
 
 demo: setup
 	@$(BIN)/csl run table5 --store $(STORE)
@@ -14,6 +14,15 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Real clusters of several nodes on this machine: what make test is too short for.
+test-cluster: setup
+	$(BIN)/pytest tests/multinode
+
+# Known vulnerabilities of what is installed; asks a database on the internet.
+audit: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --local --skip-editable
 
 # The stamp names what was installed: a second call installs nothing.
 setup: .venv/installed

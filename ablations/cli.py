@@ -10,7 +10,7 @@ import warnings
 from difflib import unified_diff
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -22,7 +22,9 @@ from ablations.plan import make_plan
 from ablations.request import DEFAULT_STORE, Choice, Launch, Request, StoreOption, with_options
 from ablations.search.command import search
 from ablations.spec import load_setting
+from ablations.store import store_app
 from ablations.texts import Rule, RuleOption, TableFormat, committed, format_of, render_tables
+from cluster.connect import is_submission
 from csl.errors import InputError
 from csl.locations import Locations
 from results.documents import DocumentError
@@ -37,7 +39,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
+<<<<<<< HEAD
 app.command(epilog="Example: csl search alpha-theta-s --setting voc321 --data-root DIR")(search)
+=======
+app.add_typer(store_app, name="store")
+>>>>>>> campaign
 
 
 class Document(StrEnum):
@@ -57,6 +63,9 @@ class Images(StrEnum):
     unlabeled = "unlabeled"
 
 
+AddressOption = Annotated[
+    str, typer.Option(envvar="CSL_ADDRESS", help="The cluster's dashboard: http://host:port.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -67,12 +76,64 @@ def run(
     choice: Choice,
     launch: Launch,
     rule: RuleOption = Rule.best,
+<<<<<<< HEAD
+=======
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes per training (Ray Train if > 1).")
+    ] = 1,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="Default: 1 where the cluster has GPUs.")
+    ] = None,
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="CPUs of the local Ray; default: all.")
+    ] = None,
+    loader_workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that prepare batches; default: up to 4 with a GPU."),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Join the Ray at host:port (auto: on this machine), or hand the run over to "
+            "the one whose dashboard is at http://host:port."
+        ),
+    ] = None,
+    runtime_env: Annotated[
+        Path | None,
+        typer.Option(help="With http://: a .yaml file of what Ray installs on its nodes first."),
+    ] = None,
+    checkpoint_steps: Annotated[
+        int, typer.Option(min=1, help="Steps between checkpoints within an epoch.")
+    ] = 1000,
+    hang_minutes: Annotated[
+        float, typer.Option(min=0.01, help="A worker without a step for so long is restarted.")
+    ] = 30,
+>>>>>>> campaign
 ) -> None:
     """Train what a spec needs and the store lacks, then print its table.
 
     Running it again repeats nothing; after any kill, the same command goes on."""
     grids = request.grids
+<<<<<<< HEAD
     store = request.open_folder()
+=======
+    if address is not None and is_submission(address):
+        from ablations.handover import hand_over
+
+        job = hand_over(request, sys.argv[1:], address, runtime_env)
+        print(f"{address} runs it as {job}, whatever becomes of this machine.")
+        print(f"follow: csl watch {job} --address {address}")
+        print(f"stop:   csl cancel {job} --address {address}")
+        return
+    if "://" in request.store:
+        raise InputError(
+            "checkpoints need a folder that every node sees",
+            key="--store",
+            value=request.store,
+            remedy="give a path on shared storage",
+        )
+    store = request.open_store()
+>>>>>>> campaign
     plan = make_plan(grids, request.places, store, choice.policy, choice.limits)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     plan_views.print_summary(console, plan)
@@ -311,15 +372,53 @@ def weights(
         raise typer.Exit(2)
 
 
+@app.command(epilog="Example: csl watch csl-20260131-120000-5f3a --address http://head:8265")
+def watch(
+    address: AddressOption,
+    job: Annotated[
+        str | None, typer.Argument(help="A run that was handed over; without: all of them.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow a run that was handed over to a cluster; Ctrl-C leaves it running.
+
+    Exits as the run does."""
+    from cluster.submission import jobs
+
+    if job is not None:
+        _follow(job, address)
+    seen = [vars(each) for each in jobs(address)]
+    _print({"jobs": seen}, as_json, lambda console: views.print_jobs(console, seen))
+
+
+@app.command(epilog="Example: csl cancel csl-20260131-120000-5f3a --address http://head:8265")
+def cancel(
+    job: Annotated[str, typer.Argument(help="See csl watch.")], address: AddressOption
+) -> None:
+    """Stop a run that was handed over: it writes checkpoints first, and can go on later."""
+    from cluster.submission import cancel as stop
+
+    print(f"{job}: {stop(address, job).state.lower()}; the same csl run goes on with what is left")
+
+
 @app.command(epilog="Example: csl doctor --store /shared/csl-store --address 10.0.0.1:6379")
 def doctor(
     store: StoreOption = DEFAULT_STORE,
     address: Annotated[
-        str | None, typer.Option(help="Also see whether a Ray answers there.")
+        str | None,
+        typer.Option(help="Also ask every node of the Ray there: host:port, auto, http://..."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check versions, cores, GPUs, memory, disk, Ray and the store; exit 1 if one is wrong."""
+    """Check versions, cores, GPUs, memory, disk, Ray and the store; exit 1 if one is wrong.
+
+    With --address: on every node, with what must be equal there and seen from all of them."""
+    if address is not None and is_submission(address):
+        from ablations.handover import check_store, command_there
+        from cluster.submission import submit
+
+        check_store(store)
+        _follow(submit(address, command_there(sys.argv[1:], store)), address)
     from ablations.doctor import examine
 
     checks = examine(Store(store), address)
@@ -330,6 +429,21 @@ def doctor(
     )
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
+
+
+def _follow(job: str, address: str) -> NoReturn:
+    from cluster.submission import follow
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    try:
+        code = follow(address, job, write).code
+    except KeyboardInterrupt:
+        print(f"\n{job} runs on; stop it: csl cancel {job} --address {address}")
+        code = 130
+    raise typer.Exit(code)
 
 
 def _print(content: object, as_json: bool, draw: views.Draw) -> None:

@@ -9,7 +9,8 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from statistics import fmean
 from typing import Literal
 
@@ -17,6 +18,7 @@ from csl.config import TrainingConfig
 from results.schema import Header
 
 Basis = Literal["like", "scaled"]
+_Seen = tuple[float, float]  # seconds, or seconds per pixel, and the GPUs held meanwhile
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,14 @@ class Price:
     Args:
         p50, p90: GPU-hours (hours of a slot on CPUs), of those whose cost is known.
         wall: hours until all of them are done on so many slots, p50 and p90.
-        unit: ``GPU-hours``, or ``hours`` where nothing was seen on a GPU.
+        gpus: whether any of it is on GPUs.
         known, scaled, unknown: how many trainings; the scaled ones are among the known.
     """
 
     p50: float
     p90: float
     wall: tuple[float, float]
-    unit: str
+    gpus: bool
     known: int
     scaled: int
     unknown: int
@@ -69,21 +71,23 @@ class Estimator:
     """
 
     def __init__(self, headers: Iterable[Header]) -> None:
-        self._like: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        self._per_pixel: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        read: dict[str, TrainingConfig] = {}
+        like: dict[str, list[_Seen]] = defaultdict(list)
+        per_pixel: dict[str, list[_Seen]] = defaultdict(list)
+
+        @cache
+        def keys(configuration: str) -> tuple[str, str, float]:
+            config = TrainingConfig.model_validate_json(configuration)
+            return _workload(config), _network(config), _pixels(config, steps=1)
+
         for header in headers:
-            if header.failure is not None or not header.training_seconds:
-                continue
-            text = header.configuration
-            config = read.get(text) or read.setdefault(
-                text, TrainingConfig.model_validate_json(text)
-            )
-            seconds = header.training_seconds
-            gpus = header.provenance.gpu_seconds / seconds
-            self._like[_workload(config)].append((seconds, gpus))
-            pixels = _pixels(config, header.steps)
-            self._per_pixel[_network(config)].append((seconds / pixels, gpus))
+            if header.failure is None and header.training_seconds and header.steps:
+                workload, network, pixels = keys(header.configuration)
+                seconds = header.training_seconds
+                gpus = header.provenance.gpu_seconds / seconds
+                like[workload].append((seconds, gpus))
+                per_pixel[network].append((seconds / (pixels * header.steps), gpus))
+        self._like = {key: _estimate(seen, "like") for key, seen in like.items()}
+        self._per_pixel = {key: _estimate(seen, "scaled") for key, seen in per_pixel.items()}
 
     def estimate(self, config: TrainingConfig, steps: int | None) -> Estimate | None:
         """What a training will probably take; None if its network was never seen.
@@ -92,12 +96,13 @@ class Estimator:
             config: what is trained.
             steps: of the whole training; None where its lists are not at hand.
         """
-        if seen := self._like.get(_workload(config)):
-            return _estimate(seen, 1.0, "like")
-        seen = self._per_pixel.get(_network(config))
-        if seen is None or steps is None:
+        if like := self._like.get(_workload(config)):
+            return like
+        each = self._per_pixel.get(_network(config))
+        if each is None or steps is None:
             return None
-        return _estimate(seen, _pixels(config, steps), "scaled")
+        pixels = _pixels(config, steps)
+        return replace(each, p50=each.p50 * pixels, p90=each.p90 * pixels)
 
 
 def price(estimates: Sequence[Estimate | None], slots: int) -> Price:
@@ -116,18 +121,17 @@ def price(estimates: Sequence[Estimate | None], slots: int) -> Price:
         p50=math.fsum(p50 for p50, _ in hours),
         p90=math.fsum(p90 for _, p90 in hours),
         wall=(wall[0], wall[1]),
-        unit="GPU-hours" if any(each.gpus for each in known) else "hours",
+        gpus=any(each.gpus for each in known),
         known=len(known),
         scaled=sum(each.basis == "scaled" for each in known),
         unknown=len(estimates) - len(known),
     )
 
 
-def _estimate(seen: Sequence[tuple[float, float]], factor: float, basis: Basis) -> Estimate:
-    durations = sorted(seconds * factor for seconds, _ in seen)
-    return Estimate(
-        _quantile(durations, 0.5), _quantile(durations, 0.9), fmean(g for _, g in seen), basis
-    )
+def _estimate(seen: Sequence[_Seen], basis: Basis) -> Estimate:
+    durations = sorted(seconds for seconds, _ in seen)
+    gpus = fmean(gpus for _, gpus in seen)
+    return Estimate(_quantile(durations, 0.5), _quantile(durations, 0.9), gpus, basis)
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

@@ -3,18 +3,18 @@
 import os
 import platform
 import shutil
-from dataclasses import dataclass
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 
-from cluster.connect import check_address
+from cluster.connect import check_address, connect
+from cluster.console import quiet
+from cluster.nodes import LEAST_FREE_DISK, LEAST_FREE_MEMORY, Check, check_nodes
 from csl.errors import InputError
 from results.store import Store, StoreError
 
-_LEAST_FREE_DISK = 5 * 2**30
-_LEAST_FREE_MEMORY = 2 * 2**30
 _PACKAGES = (
     "csl-ablations",
     "ray",
@@ -28,18 +28,10 @@ _PACKAGES = (
 )
 
 
-@dataclass(frozen=True)
-class Check:
-    """One finding: what was looked at, whether it is well, and what to do if it is not."""
-
-    name: str
-    ok: bool
-    found: str
-    remedy: str = ""
-
-
 def examine(store: Store, address: str | None) -> tuple[Check, ...]:
-    """Look at everything a run needs; nothing is started, a probe file is written and removed."""
+    """Look at everything a run needs: this machine and, at an address, every node of that Ray.
+
+    Nothing is started; probe files are written to the store and removed."""
     memory = psutil.virtual_memory()
     checks = [
         Check("python", True, platform.python_version()),
@@ -48,7 +40,7 @@ def examine(store: Store, address: str | None) -> tuple[Check, ...]:
         _gpus(),
         Check(
             "memory",
-            memory.available >= _LEAST_FREE_MEMORY,
+            memory.available >= LEAST_FREE_MEMORY,
             f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}",
             "free at least 2 GiB",
         ),
@@ -56,7 +48,7 @@ def examine(store: Store, address: str | None) -> tuple[Check, ...]:
         _writable(store),
     ]
     if address is not None:
-        checks.append(_answers(address))
+        checks += _cluster(store, address)
     return tuple(checks)
 
 
@@ -75,7 +67,7 @@ def _disk(store: Store) -> Check:
     free = shutil.disk_usage(existing).free
     return Check(
         "disk",
-        free >= _LEAST_FREE_DISK,
+        free >= LEAST_FREE_DISK,
         f"{free / 2**30:.1f} GiB free at {existing}",
         "free at least 5 GiB, or choose another --store",
     )
@@ -89,9 +81,15 @@ def _writable(store: Store) -> Check:
     return Check("store", True, f"{store.location} is writable")
 
 
-def _answers(address: str) -> Check:
+def _cluster(store: Store, address: str) -> tuple[Check, ...]:
     try:
         check_address(address)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            quiet(Path(folder) / "ray.log"),
+            connect(address, None, Path(folder)) as joined,
+        ):
+            has = f"{address} has {joined.cpus:g} CPUs and {joined.gpus:g} GPUs"
+            return (Check("Ray", True, has), *check_nodes(store.location))
     except InputError as error:
-        return Check("Ray", False, f"{address}: {error.problem}", error.remedy)
-    return Check("Ray", True, f"somebody answers at {address}")
+        return (Check("Ray", False, f"{address}: {error.problem}", error.remedy),)

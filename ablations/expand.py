@@ -10,13 +10,15 @@ from ablations.variants import Variant, fill
 from csl.config import PROFILES, TrainingConfig
 from csl.errors import InputError
 from csl.identity import Training
+from results.table import Quantity
 
-_SPELLED: dict[Value, str] = {
+SPELLED: dict[Value, Quantity] = {
     "miou": "mIoU",
     "sampling_rate": "sampling rate",
     "accuracy": "accuracy",
     "recall": "recall",
 }
+"""What tables call a value."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class _Resolved:
             **self.values,
             "variant": self.variant.name,
             "split": split,
-            "value": _SPELLED[value],
+            "value": SPELLED[value],
         }
         try:
             row, column = fill(table.rows, said), fill(table.columns, said)
@@ -217,7 +219,7 @@ class _Resolved:
 
 
 def _shown(cell: Cell) -> str:
-    return f"{_SPELLED[cell.value]} of {cell.variant} at {cell.split}"
+    return f"{SPELLED[cell.value]} of {cell.variant} at {cell.split}"
 
 
 def _check(spec: Spec, file: str, cells: tuple[Cell, ...]) -> None:

@@ -123,8 +123,7 @@ def _print_shares(console: Console, plan: Plan) -> None:
 def _said(price: Price, slots: int) -> str:
     if not price.known:
         return "unknown: the store has no training of this network yet. --max-runs 1 trains one."
-    wall = _range(*price.wall)
-    text = f"{_band(price)}, about {wall} h at {slots} at a time (--slots)."
+    text = f"{_band(price)}, about {_range(*price.wall, '')} at {slots} at a time (--slots)."
     text += f" {price.scaled} scaled from other schedules or crops." if price.scaled else ""
     text += f" {price.unknown} of unknown cost are not in it." if price.unknown else ""
     return text
@@ -134,12 +133,17 @@ def _band(price: Price) -> str:
     """The p50 to p90 of what is known."""
     if not price.known:
         return "unknown" if price.unknown else "–"
-    return f"{_range(price.p50, price.p90)} {price.unit}" + (" + unknown" if price.unknown else "")
+    gpu = "GPU-" if price.gpus else ""
+    return _range(price.p50, price.p90, gpu) + (" + unknown" if price.unknown else "")
 
 
-def _range(low: float, high: float) -> str:
-    texts = [f"{hours:.2g}" if hours < 10 else f"{hours:.0f}" for hours in (low, high)]
-    return texts[0] if texts[0] == texts[1] else "–".join(texts)
+def _range(low: float, high: float, unit: str) -> str:
+    """Two numbers of hours, in minutes where they are few."""
+    factor, name = (60, "minutes") if high < 1 else (1, "hours")
+    texts = [
+        f"{hours:.2g}" if hours < 10 else f"{hours:.0f}" for hours in (low * factor, high * factor)
+    ]
+    return ("–".join(dict.fromkeys(texts))) + f" {unit}{name}"
 
 
 def _say(console: Console, text: str) -> None:

@@ -22,6 +22,7 @@ PAPERS = "paper"
 """As a setting: the one that each spec says it was run on in the paper."""
 
 Value = Literal["miou", "sampling_rate", "accuracy", "recall"]
+"""What of a training a table shows."""
 
 
 def _refuse_twice(what: str, values: "tuple[object, ...] | list[str]") -> None:
@@ -55,7 +56,8 @@ class Spec(Frozen):
 
     ``set``: dotted configuration keys for every variant. ``variants``: entries of
     ablations/variants.py. ``reference``: the row that effects are taken against. ``published``: the
-    ledger of the paper's numbers, or of another paper's, as a path relative to the spec. ``setting``: where the paper ran it.
+    ledger of the paper's numbers, or of another paper's, as a path relative to the spec.
+    ``setting``: where the paper ran it.
     """
 
     name: Identifier

@@ -26,6 +26,7 @@ class TableFormat(StrEnum):
     md = "md"
     latex = "latex"
     csv = "csv"
+    html = "html"
 
 
 RuleOption = Annotated[Rule, typer.Option(help="The epoch of a training that counts.")]
@@ -38,14 +39,14 @@ def render_tables(request: Request, rule: Rule, format: TableFormat, *, plain: b
         InputError: a name cannot be written in this format.
     """
     from ablations.tabulate import tabulate
-    from results.render import render
+    from results.render import render_all
 
     records = request.open_store().latest()
     terminal = sys.stdout.isatty() and not plain
     width = max(Console().width, 80) if terminal else 100
     tables = tabulate(request.grids, request.places, records, rule.value)
     try:
-        texts = [render(each, format.value, width=width, color=terminal) for each in tables]
+        return render_all(tables, format.value, width=width, color=terminal)
     except ValueError as error:
         raise InputError(
             f"this table cannot be written as {format.value}: {error}",
@@ -53,9 +54,6 @@ def render_tables(request: Request, rule: Rule, format: TableFormat, *, plain: b
             value=format.value,
             remedy="rename the variant, or use another format",
         ) from error
-    if format == TableFormat.csv:  # one file: one heading
-        return "".join([texts[0], *(text.partition("\n")[2] for text in texts[1:])])
-    return "\n".join(texts)
 
 
 def committed(file: Path) -> str:
@@ -78,7 +76,13 @@ def format_of(file: Path) -> TableFormat:
     Raises:
         InputError: none that is known.
     """
-    formats = {".md": "md", ".tex": "latex", ".csv": "csv", ".txt": "terminal"}
+    formats = {
+        ".md": "md",
+        ".tex": "latex",
+        ".csv": "csv",
+        ".html": "html",
+        ".txt": "terminal",
+    }
     if file.suffix not in formats:
         raise InputError(
             "its name does not say which format it has",

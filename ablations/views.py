@@ -5,7 +5,7 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from results.schema import EpochMetrics, Header, Record
 from results.store import Store
 
 if TYPE_CHECKING:
-    from ablations.doctor import Check
+    from cluster.nodes import Check
 
 Draw = Callable[[Console], None]
 
@@ -268,6 +268,14 @@ def write_curves(folder: Path, records: Sequence[Record]) -> tuple[Path, ...]:
             remedy="give a folder, or where one can be made",
         ) from error
     return paths
+
+
+def print_jobs(console: Console, jobs: Sequence[Mapping[str, object]]) -> None:
+    """A line per run that was handed over."""
+    table = grid("job", "state", "command")
+    for job in jobs:
+        table.add_row(str(job["id"]), str(job["state"]).lower(), Text(str(job["command"])))
+    console.print(table)
 
 
 def print_checks(console: Console, checks: "tuple[Check, ...]") -> None:

@@ -17,6 +17,11 @@ from csl.errors import InputError
 
 _TEMP_PREFIX = "csl-ray-"
 _OBJECT_STORE_BYTES = 256 * 2**20  # trials exchange kilobytes
+_SUBMISSION = ("http://", "https://", "ray://")
+
+AUTHENTICATE = (
+    "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) as the cluster has them"
+)
 
 
 @dataclass(frozen=True)
@@ -28,19 +33,34 @@ class Cluster:
     scratch: Path
 
 
+def is_submission(address: str | None) -> bool:
+    """Whether a run is handed over to this address, rather than driven from here."""
+    return address is not None and address.startswith(_SUBMISSION)
+
+
 def check_address(address: str) -> None:
-    """Make sure that somebody listens at ``host:port`` before anything is started.
+    """Make sure that somebody listens at an address before anything is started.
+
+    Args:
+        address: ``host:port``, or with ``ray://``, ``http://`` or ``https://`` before it. What
+            ``auto`` finds is only known once it is joined.
 
     Raises:
         InputError: the address is malformed, or nobody answers.
     """
-    host, separator, port = address.rpartition(":")
+    if address == "auto":
+        return
+    scheme = next((each for each in _SUBMISSION if address.startswith(each)), "")
+    host, separator, port = (
+        address.removeprefix(scheme).rstrip("/" if scheme else "").rpartition(":")
+    )
     if not (separator and port.isascii() and port.isdecimal() and len(port) < 6) or "/" in host:
         raise InputError(
             "the address is not host:port",
             key="--address",
             value=address,
-            remedy="give the head node's address, such as 10.0.0.1:6379",
+            remedy="give the head node's address, such as 10.0.0.1:6379, or its dashboard's, such "
+            "as http://10.0.0.1:8265, or auto on the head itself",
         )
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
@@ -64,7 +84,7 @@ def connect(
     and leaves its logs in ``shared``.
 
     Args:
-        address: ``host:port`` of a running head, or None.
+        address: ``host:port`` of a running head, ``auto`` for the one on this machine, or None.
         cpus: CPUs of the local Ray; None means those this process may use.
         shared: this run's folder, visible to every node.
         code: the folder that workers import their sources from; None: as this process does.
@@ -72,7 +92,7 @@ def connect(
     Raises:
         InputError: the cluster refuses the connection.
     """
-    _set_environment(local=address is None)
+    set_environment(local=address is None)
     temp = _temp_folder() if address is None else None
     scratch = (temp or shared) / "scratch"
     import ray  # its environment has to be set before
@@ -120,6 +140,13 @@ def _join(address: str | None) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
+        if "InvalidAuthToken" in f"{error}{error.__cause__}":
+            raise InputError(
+                "this Ray does not accept the token",
+                key="--address",
+                value=address,
+                remedy=AUTHENTICATE,
+            ) from error
         raise InputError(
             f"this Ray cannot be joined: {str(error).splitlines()[0]}",
             key="--address",
@@ -128,7 +155,9 @@ def _join(address: str | None) -> None:
         ) from error
 
 
-def _set_environment(*, local: bool) -> None:
+def set_environment(*, local: bool) -> None:
+    """What Ray reads when it is first imported; what the user has set stays, but for a ``local``
+    Ray's token."""
     quiet = {
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -142,7 +171,15 @@ def _set_environment(*, local: bool) -> None:
     if local:
         # An explicit token: left unset, Ray would write one into the user's home folder.
         os.environ["RAY_AUTH_MODE"] = "token"
+<<<<<<< HEAD
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # read once
+=======
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        # Whatever its name says: without it Ray listens on every interface, for other nodes.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    elif {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # else Ray would not send it
+>>>>>>> campaign
 
 
 def _temp_folder() -> Path:

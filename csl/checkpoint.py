@@ -3,19 +3,27 @@
 import os
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 
-def save(state: dict[str, Any], path: Path, *, keep_previous: bool = False) -> None:
+def save(
+    state: dict[str, Any],
+    path: Path,
+    *,
+    keep_previous: bool = False,
+    before_rename: Callable[[], None] = lambda: None,
+) -> None:
     """Write tensors and plain values aside, sync, then rename over the old file.
 
     Args:
         state: what ``load`` gives back.
         path: its folder is made if need be.
         keep_previous: the old file stays beside the new one, for when that is found damaged.
+        before_rename: called when all is written aside; if it raises, the old file stays.
 
     Raises:
         OSError: the disk is full, or cannot be written to; the old file is as it was.
@@ -27,6 +35,7 @@ def save(state: dict[str, Any], path: Path, *, keep_previous: bool = False) -> N
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
+        before_rename()
         if keep_previous and path.exists():
             path.replace(previous(path))
         aside.replace(path)

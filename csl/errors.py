@@ -47,5 +47,9 @@ def _rebuild(problem: str, remedy: str, file: object, key: object, value: object
     return InputError(problem, remedy=remedy, file=file, key=key, value=value)
 
 
+class StoppedError(Exception):
+    """The training was asked to stop, and has: its checkpoint holds all it has done."""
+
+
 class NotANumberError(ArithmeticError):
     """Logits or a loss became NaN or infinite: the training stops and is recorded as such."""

@@ -20,7 +20,7 @@ from csl.batches import Batches, LoadedBatch
 from csl.config import TrainingConfig
 from csl.data.cache import open_cached_source
 from csl.data.lists import open_lists
-from csl.errors import NotANumberError
+from csl.errors import NotANumberError, StoppedError
 from csl.evaluate import class_iou, evaluate, mean_iou
 from csl.identity import Training
 from csl.locations import Locations
@@ -31,6 +31,7 @@ from csl.recording import PseudoLabelCounts
 from csl.step import CslStep
 
 RESUME, BEST = "resume.pt", "best.pt"
+_STOP_EVERY = 10  # steps: asking all workers waits for each of them
 
 
 def train(
@@ -42,6 +43,8 @@ def train(
     loader_workers: int = 0,
     checkpoint_steps: int | None = None,
     on_progress: Callable[[], None] = lambda: None,
+    before_save: Callable[[], None] = lambda: None,
+    stop: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Train to the end, from the folder's checkpoint if it holds one.
 
@@ -55,12 +58,17 @@ def train(
         loader_workers: processes that prepare batches; the numbers do not depend on it.
         checkpoint_steps: within an epoch, ``resume.pt`` is written after so many steps too.
         on_progress: called after each step and each validation batch.
+        before_save: called on rank 0 just before a checkpoint takes its name; what it raises ends
+            the training, and that checkpoint is not there.
+        stop: asked like ``on_progress``; once it says so, a checkpoint is written and the training
+            ends. Several workers ask every tenth step, and finish an evaluation first.
 
     Raises:
+        StoppedError: ``stop`` said so.
         NotANumberError: logits or loss became NaN or infinite.
         InputError: data or weights cannot be used.
     """
-    run = _Run(training, locations, folder, device, loader_workers, on_progress)
+    run = _Run(training, locations, folder, device, loader_workers, on_progress, before_save, stop)
     run.resume()
     while run.epoch < training.config.schedule.epochs:
         on_epoch(run.train_epoch(checkpoint_steps))
@@ -90,11 +98,15 @@ class _Run:
         device: torch.device,
         loader_workers: int,
         on_progress: Callable[[], None],
+        before_save: Callable[[], None],
+        stop: Callable[[], bool] | None,
     ) -> None:
         self.config: TrainingConfig = training.config
         self.folder = folder
         self.loader_workers = loader_workers
         self.on_progress = on_progress
+        self.before_save = before_save
+        self.stop = stop
         joined = distributed.is_available() and distributed.is_initialized()
         self.rank = distributed.get_rank() if joined else 0
         self.world = distributed.get_world_size() if joined else 1
@@ -141,36 +153,61 @@ class _Run:
 
     @property
     def epoch(self) -> int:
-        """Epochs done."""
-        return self.done // self.batches.steps_per_epoch
+        """Epochs done: reported, and evaluated if due."""
+        return len(self.curve)
 
     def train_epoch(self, checkpoint_steps: int | None) -> EpochReport:
         """What is left of an epoch, its evaluation if due, and its checkpoint."""
         started = time.perf_counter() - self.sums.seconds
         steps = self.batches.steps_per_epoch
-        if self.stream is None:
+        epoch = self.epoch + 1
+        end = epoch * steps
+        if self.stream is None and self.done < end:
             self.stream = self.batches.loader(
                 self.done, workers=self.loader_workers, pin_memory=self.device.type == "cuda"
             )
-        end = (self.epoch + 1) * steps
         while self.done < end:
             self._train_step(self._next_batch())
             self.sums.seconds = time.perf_counter() - started
             self.on_progress()
+            if self._asked_to_stop():
+                self._save(self._over_ranks(), improved=False)
+                raise StoppedError(f"after step {self.done}")
             if checkpoint_steps and self.done % checkpoint_steps == 0 and self.done < end:
-                self._save_midway()
+                self._save(self._over_ranks(), improved=False)
         sums = self._over_ranks()
         self.sums = self._no_sums()
         mean_losses = (sums.losses / steps).tolist()
         if not torch.isfinite(sums.losses).all():
-            raise NotANumberError(f"the loss of epoch {self.epoch} is {mean_losses[0]}")
-        evaluated = self._evaluate_if_due()
+            raise NotANumberError(f"the loss of epoch {epoch} is {mean_losses[0]}")
+        try:
+            evaluated = self._evaluate_if_due(epoch)
+        except StoppedError:
+            self._save(sums, improved=False)
+            raise
         sums.seconds = time.perf_counter() - started
         self.seconds += sums.seconds
-        report = self._report(mean_losses, sums, evaluated)
+        report = self._report(epoch, mean_losses, sums, evaluated)
         self.curve.append(report)
         self._save(self.sums, improved=evaluated is not None and evaluated is self.best)
         return report
+
+    def _asked_to_stop(self) -> bool:
+        """Whether all ranks stop now: none may wait for another in the next step."""
+        if self.stop is None:
+            return False
+        if self.world == 1:
+            return self.stop()
+        if self.done % _STOP_EVERY:
+            return False
+        asked = torch.tensor(float(self.stop()), device=self.device)
+        distributed.all_reduce(asked)
+        return bool(asked.item())
+
+    def _evaluated_a_batch(self) -> None:
+        self.on_progress()
+        if self.world == 1 and self._asked_to_stop():
+            raise StoppedError(f"after step {self.done}, while it was evaluated")
 
     def _next_batch(self) -> LoadedBatch:
         assert self.stream is not None, "the epoch has begun"
@@ -237,22 +274,19 @@ class _Run:
                 buffer /= self.world
         return _Sums(losses, seen, waited.item() / self.world, own.seconds)
 
-    def _save_midway(self) -> None:
-        self._save(self._over_ranks(), improved=False)
-
-    def _evaluate_if_due(self) -> Evaluated | None:
-        due = self.epoch % self.config.evaluation.every == 0
-        if not due and self.epoch < self.config.schedule.epochs:
+    def _evaluate_if_due(self, epoch: int) -> Evaluated | None:
+        due = epoch % self.config.evaluation.every == 0
+        if not due and epoch < self.config.schedule.epochs:
             return None
         confusion = evaluate(
-            self.network, self.source, self.val, self.config, self.device, self.on_progress
+            self.network, self.source, self.val, self.config, self.device, self._evaluated_a_batch
         )
         if self.world > 1:
             counts = confusion.to(self.device)
             distributed.all_reduce(counts)
             confusion = counts.cpu()
         self.last = Evaluated(
-            epoch=self.epoch,
+            epoch=epoch,
             mean_iou=mean_iou(confusion, self.config.scored_classes),
             class_iou=tuple(class_iou(confusion).tolist()),
             confusion=tuple(confusion.flatten().tolist()),
@@ -263,6 +297,7 @@ class _Run:
 
     def _report(
         self,
+        epoch: int,
         losses: list[float],
         sums: _Sums,
         evaluated: Evaluated | None,
@@ -274,7 +309,7 @@ class _Run:
         correct = sum(pseudo_labels.selected_correct) if pseudo_labels else 0
         unlabeled = self.config.schedule.unlabeled_batch > 0
         return EpochReport(
-            epoch=self.epoch,
+            epoch=epoch,
             step=self.done,
             seconds=sums.seconds,
             learning_rate=self._learning_rate(self.done - 1),
@@ -296,7 +331,7 @@ class _Run:
         network = self.network.state_dict()
         if improved:
             best = {"network": network, "selector": self.selector.state_dict()}
-            checkpoint.save(best, self.folder / BEST)
+            checkpoint.save(best, self.folder / BEST, before_rename=self.before_save)
         state = {
             "network": network,
             "optimizer": self.optimizer.state_dict(),
@@ -309,7 +344,9 @@ class _Run:
             "seconds": self.seconds,
             "resumed": self.resumed,
         }
-        checkpoint.save(state, self.folder / RESUME, keep_previous=True)
+        checkpoint.save(
+            state, self.folder / RESUME, keep_previous=True, before_rename=self.before_save
+        )
 
     def resume(self) -> None:
         """Take up the folder's checkpoint, if there is a whole one.

@@ -374,9 +374,7 @@ COLUMNS = pa.schema(
         _field("best", _EVALUATION, "evaluation of the best epoch", optional=True),
         _field("curve", _list(_EPOCH), "one line per epoch"),
         _field("attempt", _STRING, "names this attempt, 32 hex digits"),
-        _field(
-            "supersedes", _BOOL, "launched to replace complete attempts: the latest such counts"
-        ),
+        _field("supersedes", _BOOL, "launched to replace complete attempts, so it counts"),
         _field("steps", _INT, "optimizer steps done"),
         _field("pseudo_label_scores", _PSEUDO_LABEL_SCORES, "of the last epoch"),
         _field("training_seconds", _FLOAT, "wall-clock time over all resumptions"),

@@ -1,9 +1,14 @@
 """Takes records; keeps each as one immutable Parquet file, and gives them back merged.
 
-Layout: ``<location>/records/<identity>-<attempt>.parquet``. A file is written aside, under a name
-that starts with a dot, and moved into place, so any number of drivers and workers may write at
-once, and a reader never sees half a file. A file that cannot be a record is named in a warning
+Layout: ``<location>/records/<identity>-<attempt>.parquet``, one attempt each, and
+``<location>/packs/<hash>.parquet``, many each (``results.compact``). A file is written aside, under
+a name that starts with a dot, and moved into place, so any number of drivers and workers may write
+at once, and a reader never sees half a file. A file that cannot be a record is named in a warning
 and skipped.
+
+Attempts only move up, from ``records`` to ``packs``, and are deleted below only once they stand
+above. Readers list from the bottom up, start again where a file is gone, and count an attempt once:
+so they never see one twice, or miss one.
 
 Plans and tables read headers: the end of each file and nothing else (``results.parquet``).
 """
@@ -14,46 +19,41 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-import pyarrow as pa
 from pyarrow import fs
 
-from results.parquet import TAIL, decode, encode, footer_length, read_contents
+from results.files import Files, StoreError
+from results.parquet import TAIL, WHOLE, RecordFile, encode
 from results.schema import Header, Record
+
+__all__ = ["Store", "StoreError", "UnreadableRecordWarning", "latest"]
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Header)
 
-_READERS = 8  # requests in flight: what hides the latency of a remote file system
+FOLDERS = RECORDS, PACKS = "records", "packs"
+FILE_REMEDY = (
+    "put a whole copy of the file back, or move it out of the store; "
+    "its trainings run again if they are asked for"
+)
+_REMOTE_READERS = 8  # requests in flight, to hide their latency; a local file has none to hide
 _CHUNK = 64  # files that a thread takes at once: handing over one costs as much as reading it
-_STORE_REMEDY = "name a folder or URI that can be reached and written to"
-_FILE_REMEDY = "move the file out of the store; its training runs again if it is asked for"
-
-
-class StoreError(ValueError):
-    """The store cannot be reached, or has no answer to what was asked.
-
-    Args:
-        problem: what is wrong, in one clause.
-        file: the folder, URI or file concerned.
-        remedy: what to do about it.
-    """
-
-    def __init__(self, problem: str, file: str, remedy: str) -> None:
-        super().__init__(problem, file, remedy)
-        self.problem = problem
-        self.file = file
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.problem}\n  file: {self.file}\n  remedy: {self.remedy}"
+_TRIES = 10  # of a reader that meets compaction after compaction
 
 
 class UnreadableRecordWarning(UserWarning):
     """A file in the store is torn, foreign or newer than this version: named and skipped."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A header, the file and the row that it stands in."""
+
+    header: Header
+    info: fs.FileInfo
+    row: int
 
 
 class Store:
@@ -69,16 +69,7 @@ class Store:
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
         self.location = os.fspath(location)
-        if "://" not in self.location:
-            self._files, self._base = fs.LocalFileSystem(), str(Path(self.location).absolute())
-        else:
-            try:
-                self._files, self._base = fs.FileSystem.from_uri(self.location)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise StoreError(
-                    f"this is not the address of a store: {error}", self.location, _STORE_REMEDY
-                ) from error
-        self._folder = f"{self._base.rstrip('/')}/records"
+        self.files = Files(self.location)
 
     def write(self, record: Record) -> None:
         """Add one attempt; visible to every reader once this returns.
@@ -87,15 +78,13 @@ class Store:
             StoreError: the location cannot be written to, or it already holds this attempt.
         """
         name = f"{record.identity}-{record.attempt}.parquet"
-        path = f"{self._folder}/{name}"
-        try:
-            if self._files.get_file_info(path).type != fs.FileType.NotFound:
-                raise StoreError(
-                    "the store already holds this attempt", path, "write under a new attempt"
-                )
-            self._put(f".{name}.{uuid4().hex}.tmp", encode(record), path)
-        except OSError as error:
-            raise self._unwritable(error) from error
+        found = self.files.info(RECORDS, name)
+        if found.type != fs.FileType.NotFound:
+            raise StoreError(
+                "the store already holds this attempt", found.path, "write under a new attempt"
+            )
+        content = encode(record)
+        self.files.write(RECORDS, name, lambda out: out(content))
 
     def check_writable(self) -> None:
         """Write a probe file and delete it again: finds out before hours of training do.
@@ -103,160 +92,179 @@ class Store:
         Raises:
             StoreError: the location cannot be written to.
         """
-        probe = f".probe.{uuid4().hex}"
-        try:
-            self._put(f"{probe}.tmp", b"probe", f"{self._folder}/{probe}")
-            self._files.delete_file(f"{self._folder}/{probe}")
-        except OSError as error:
-            raise self._unwritable(error) from error
+        name = f".probe.{uuid4().hex}"
+        self.files.write(RECORDS, name, lambda out: out(b"probe"))
+        self.files.delete(self.files.info(RECORDS, name))
 
     def headers(self) -> tuple[Header, ...]:
         """The header of every readable attempt, by identity, then by when it finished."""
-        return _sorted(entry.header for entry in self._entries(self._listing()))
+        return _sorted(_once(entry.header for entry in self.entries()))
 
     def latest(self) -> dict[str, Header]:
         """What is known of each identity; see ``latest``."""
         return latest(self.headers())
 
     def attempts_of(self, identity: str) -> tuple[Header, ...]:
-        """The headers of one training's attempts, by when they finished; reads no other file."""
-        return _sorted(entry.header for entry in self._entries(self._named(f"{identity}-")))
+        """The headers of one training's attempts, by when they finished; decodes no others."""
+        found = _once(entry.header for entry in self.entries(identity))
+        return _sorted(header for header in found if header.identity == identity)
 
     def records(self) -> tuple[Record, ...]:
         """Every readable attempt whole, sorted like ``headers``: for small stores."""
-        return _sorted(self._read(self._listing(), lambda info: decode(self._bytes(info))))
+
+        def whole(info: fs.FileInfo) -> list[Record]:
+            with self.files.open(info) as read:
+                file = RecordFile(read, info.size, WHOLE)
+                return [file.record(row) for row in range(file.rows)]
+
+        return _sorted(_once(self.load(self.listing, whole)))
 
     def find(self, prefix: str) -> Record:
         """The training whose identity starts with ``prefix``, chosen as by ``latest``.
 
         Raises:
             StoreError: no identity or several start like this, which names the candidates; or its
-            file is damaged.
+                file is damaged.
         """
-        entries = self._entries(self._named(prefix))
-        candidates = sorted({entry.header.identity for entry in entries})
-        if not candidates:
+        for _ in range(_TRIES):
+            entries = self.entries(prefix)
+            header = self._only(prefix, _sorted(_once(entry.header for entry in entries)))
+            copies = [entry for entry in entries if entry.header.attempt == header.attempt]
+            for entry in reversed(copies):
+                try:
+                    return self._record(entry)
+                except FileNotFoundError:
+                    break  # it was packed since the listing
+                except StoreError:
+                    if entry is copies[0]:
+                        raise
+        raise self._restless()
+
+    def listing(self, hidden: bool = False) -> list[fs.FileInfo]:
+        """What ought to be files of records, from the bottom up; no folder is an empty store."""
+        found = [info for folder in FOLDERS for info in self.files.listing(folder)]
+        return [info for info in found if info.base_name.startswith(".") == hidden]
+
+    def entries(self, prefix: str = "") -> list[Entry]:
+        """Every copy of every header whose identity starts so, from the bottom up."""
+
+        def listing() -> list[fs.FileInfo]:
+            # An identity opens the names of its files.
+            return [
+                info
+                for info in self.listing()
+                if folder_of(info) == PACKS or info.base_name.startswith(prefix)
+            ]
+
+        return self.load(listing, lambda info: self._headers(info, prefix))
+
+    def load(
+        self, listing: Callable[[], list[fs.FileInfo]], read: Callable[[fs.FileInfo], list[T]]
+    ) -> list[T]:
+        """Read each file; what is not a record is warned about, from this thread, in order."""
+        read_already: dict[str, list[T]] = {}
+        for _ in range(_TRIES):
+            listed = listing()
+            left = [info for info in listed if info.path not in read_already]
+            gone = False
+            for info, outcome in zip(left, self._outcomes(left, read), strict=True):
+                if isinstance(outcome, FileNotFoundError):
+                    gone = True
+                elif isinstance(outcome, ValueError):
+                    warn_of(info.path, outcome)
+                    read_already[info.path] = []
+                else:
+                    read_already[info.path] = outcome
+            if not gone:
+                below = sorted(read_already, key=lambda path: f"/{PACKS}/" in path)
+                return [each for path in below for each in read_already[path]]
+        raise self._restless()
+
+    def _outcomes(
+        self, listing: list[fs.FileInfo], read: Callable[[fs.FileInfo], list[T]]
+    ) -> Iterable[list[T] | ValueError | FileNotFoundError]:
+        def attempt(chunk: list[fs.FileInfo]) -> list[list[T] | ValueError | FileNotFoundError]:
+            return [_attempt(read, info) for info in chunk]
+
+        chunks = [listing[start : start + _CHUNK] for start in range(0, len(listing), _CHUNK)]
+        with ThreadPoolExecutor(1 if self.files.is_local else _REMOTE_READERS) as pool:
+            for outcomes in pool.map(attempt, chunks):
+                yield from outcomes
+
+    def _headers(self, info: fs.FileInfo, prefix: str) -> list[Entry]:
+        with self.files.open(info) as read:
+            file = RecordFile(read, info.size, TAIL)
+            headers = file.headers(prefix)
+        found = [Entry(header, info, row) for row, header in enumerate(headers) if header]
+        damaged = file.damaged_headers() if not prefix and len(found) < len(headers) else 0
+        if damaged:
+            warn_of(info.path, ValueError(f"it is damaged: {damaged} headers of {len(headers)}"))
+        return found
+
+    def _record(self, entry: Entry) -> Record:
+        try:
+            with self.files.open(entry.info) as read:
+                return RecordFile(read, entry.info.size, WHOLE).record(entry.row)
+        except StoreError:
+            raise
+        except ValueError as problem:
+            raise StoreError(
+                f"the record of {entry.header.identity} cannot be read: {problem}",
+                entry.info.path,
+                FILE_REMEDY,
+            ) from problem
+
+    def _only(self, prefix: str, headers: tuple[Header, ...]) -> Header:
+        """The attempt that counts of the one identity that they are of."""
+        found = latest(headers)
+        if not found:
             raise StoreError(
                 f"no training's name starts with {prefix!r}",
                 self.location,
                 "list the store's trainings and copy a name from there",
             )
-        if len(candidates) > 1:
-            named_ones = ", ".join(candidates[:8]) + (", ..." if len(candidates) > 8 else "")
+        if len(found) > 1:
+            named_ones = ", ".join([*found][:8]) + (", ..." if len(found) > 8 else "")
             raise StoreError(
-                f"{len(candidates)} trainings' names start with {prefix!r}: {named_ones}",
+                f"{len(found)} trainings' names start with {prefix!r}: {named_ones}",
                 self.location,
                 "give more digits",
             )
-        header = _representative(_sorted(entry.header for entry in entries))
-        info = next(entry.info for entry in entries if entry.header is header)
-        try:
-            return decode(self._bytes(info))
-        except StoreError:
-            raise
-        except ValueError as problem:
-            raise StoreError(
-                f"the record of {header.identity} cannot be read: {problem}",
-                info.path,
-                _FILE_REMEDY,
-            ) from problem
+        return next(iter(found.values()))
 
-    def _put(self, aside: str, data: bytes, path: str) -> None:
-        self._files.create_dir(self._folder, recursive=True)
-        with self._files.open_output_stream(f"{self._folder}/{aside}") as stream:
-            stream.write(data)
-        self._files.move(f"{self._folder}/{aside}", path)
-
-    def _listing(self) -> list[fs.FileInfo]:
-        """What ought to be records, sorted by name; no folder is an empty store."""
-        try:
-            if self._files.get_file_info(self._base).type == fs.FileType.File:
-                raise NotADirectoryError("it is a file, not a folder")
-            listing = self._files.get_file_info(fs.FileSelector(self._folder, allow_not_found=True))
-        except OSError as error:
-            raise StoreError(
-                f"the store cannot be read: {error}", self.location, _STORE_REMEDY
-            ) from error
-        shown = (info for info in listing if not info.base_name.startswith("."))
-        return sorted(shown, key=lambda info: str(info.base_name))
-
-    def _named(self, prefix: str) -> list[fs.FileInfo]:
-        """The files whose trainings' identities start with ``prefix``: it opens their names."""
-        return [info for info in self._listing() if info.base_name.startswith(prefix)]
-
-    def _entries(self, listing: list[fs.FileInfo]) -> list["_Entry"]:
-        """Each file's header."""
-        return self._read(listing, self._entry)
-
-    def _entry(self, info: fs.FileInfo) -> "_Entry":
-        tail = self._bytes(info, TAIL)
-        length = footer_length(tail, info.size)
-        footer = tail[-length:] if length <= len(tail) else self._bytes(info, length)
-        (header,) = read_contents(footer).headers
-        return _Entry(header, info)
-
-    def _read(self, listing: list[fs.FileInfo], load: Callable[[fs.FileInfo], T]) -> list[T]:
-        """Load each file; what is not a record is warned about, from this thread, in order."""
-
-        def attempt(chunk: list[fs.FileInfo]) -> list[T | _Unreadable]:
-            return [_attempt(load, info) for info in chunk]
-
-        chunks = [listing[start : start + _CHUNK] for start in range(0, len(listing), _CHUNK)]
-        loaded: list[T] = []
-        with ThreadPoolExecutor(_READERS) as pool:
-            for outcomes in pool.map(attempt, chunks):
-                for outcome in outcomes:
-                    if isinstance(outcome, _Unreadable):
-                        warnings.warn(str(outcome), UnreadableRecordWarning, stacklevel=3)
-                    else:
-                        loaded.append(outcome)
-        return loaded
-
-    def _bytes(self, info: fs.FileInfo, last: int | None = None) -> bytes:
-        """A file's bytes, or so many of the last."""
-        if info.type == fs.FileType.Directory:
-            raise ValueError("it is a folder, not a training record")
-        try:
-            with self._files.open_input_file(info.path) as file:
-                start = 0 if last is None else max(0, info.size - last)
-                content: bytes = file.read_at(info.size - start, start)
-        except OSError as error:
-            # Not a bad file but a store out of reach: skipping would train everything again.
-            raise StoreError(
-                f"a record cannot be read: {error}", info.path, _STORE_REMEDY
-            ) from error
-        return content
-
-    def _unwritable(self, error: OSError) -> StoreError:
-        return StoreError(f"the store cannot be written: {error}", self.location, _STORE_REMEDY)
+    def _restless(self) -> StoreError:
+        return StoreError(
+            "files of the store were gone each time they were to be read",
+            self.location,
+            "wait until whatever moves them is done",
+        )
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A header and the file that it stands in."""
-
-    header: Header
-    info: fs.FileInfo
+def folder_of(info: fs.FileInfo) -> str:
+    """The folder of the store that a file lies in."""
+    return str(info.path).rsplit("/", 2)[-2]
 
 
-@dataclass(frozen=True)
-class _Unreadable:
-    """A file that is not a record, and why."""
-
-    path: str
-    problem: ValueError
-
-    def __str__(self) -> str:
-        return f"skipped: {self.problem}\n  file: {self.path}\n  remedy: {_FILE_REMEDY}"
+def warn_of(path: str, problem: object) -> None:
+    """Name a file that is left out."""
+    message = f"skipped: {problem}\n  file: {path}\n  remedy: {FILE_REMEDY}"
+    warnings.warn(message, UnreadableRecordWarning, stacklevel=2)
 
 
-def _attempt(load: Callable[[fs.FileInfo], T], info: fs.FileInfo) -> "T | _Unreadable":
+def _attempt(
+    read: Callable[[fs.FileInfo], list[T]], info: fs.FileInfo
+) -> list[T] | ValueError | FileNotFoundError:
     try:
-        return load(info)
+        return read(info)
     except StoreError:
         raise
-    except ValueError as problem:
-        return _Unreadable(info.path, problem)
+    except (ValueError, FileNotFoundError) as problem:
+        return problem
+
+
+def _once(headers: Iterable[H]) -> Iterable[H]:
+    """Each attempt once; of several copies the highest."""
+    return {header.attempt: header for header in headers}.values()
 
 
 def _sorted(headers: Iterable[H]) -> tuple[H, ...]:

@@ -6,13 +6,13 @@ often they were interrupted. Whatever is missing or failed is counted in its cel
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from results.published import Ledger, load
+from results.published import Quantity as Quantity  # what of a training a cell shows
+from results.published import load
 from results.schema import Header
-from results.stats import Summary, summarize
+from results.stats.summary import Comparison, Summary, summarize
 
 Rule = Literal["best", "last"]
 
@@ -23,6 +23,7 @@ class CellRun:
 
     seed: int
     key: str
+    quantity: Quantity = "mIoU"
 
 
 @dataclass(frozen=True)
@@ -58,24 +59,45 @@ class TableLayout:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One cell: mIoU in percent over the seeds that are complete, and what became of the others.
+class PaperCell:
+    """What the paper printed for a cell, in percent.
 
     Args:
+        number: its number.
+        effect: less its number of the reference row; None in that row, or without such a number.
+        difference: ours less the paper's, in the paper's own setting alone.
+    """
+
+    number: float
+    effect: float | None
+    difference: float | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell, in percent over the seeds that are complete, and what became of the others.
+
+    Args:
+        quantity: what it shows.
         summary: over the complete trainings; None if there is none.
         wanted: trainings that the design asks for; 0 if it does not have this cell.
         failures: count per failure's name, by name.
         missing: trainings without any record.
-        paper: the paper's mIoU in percent, if it printed this cell.
+        difference: to the reference row, over the blocks that both have.
+        leading: it cannot be told from its column's best; never of one seed alone.
+        paper: if the paper printed this cell.
     """
 
     row: str
     column: str
+    quantity: Quantity
     summary: Summary | None
     wanted: int
     failures: tuple[tuple[str, int], ...]
     missing: int
-    paper: float | None
+    difference: Comparison | None
+    leading: bool
+    paper: PaperCell | None
 
     @property
     def done(self) -> int:
@@ -90,13 +112,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to be rendered: every (row, column) has one cell, row by row."""
+    """A table ready to be rendered: every (row, column) has one cell, row by row.
+
+    Args:
+        reference: the row that differences are to.
+        rule: the epoch of a training that counts.
+        has_paper: whether there is a ledger, even if it has none of the cells.
+        footer: what the numbers are and where they are from.
+    """
 
     name: str
     title: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     cells: tuple[Cell, ...]
+    reference: str
     rule: Rule
     has_paper: bool
     footer: tuple[str, ...]
@@ -122,124 +152,113 @@ def build(
         same_setting_as_paper: False if only signs and ranks may be compared with the paper.
 
     Raises:
-        ValueError: the layout names a ledger that does not exist.
+        DocumentError: the layout names a ledger that does not exist, or that has a row twice.
     """
+    # They import scipy, which takes a second; plans know tables too, and draw none.
+    from results.effects import effects
+    from results.notes import notes
+
+    reference = layout.rows[0] if layout.reference is None else layout.reference
     ledger = None if layout.ledger is None else load(layout.ledger)
-    cells = tuple(
-        _cell(row, column, layout.cells.get((row, column), ()), records, rule, ledger)
-        for row in layout.rows
+    places = [(row, column) for row in layout.rows for column in layout.columns]
+    quantities = {place: _quantity(layout.cells.get(place, ())) for place in places}
+    values = {place: _values(layout.cells.get(place, ()), records, rule) for place in places}
+    ranked = [
+        column
         for column in layout.columns
-    )
-    footer = [*layout.footer, *_counts(cells, rule)]
-    if ledger is not None:
-        footer += _paper_lines(ledger, same_setting_as_paper)
-        reference = layout.rows[0] if layout.reference is None else layout.reference
-        footer.append(_agreement(layout.columns, cells, reference))
-    return Table(
+        if all(quantities[row, column] == "mIoU" for row in layout.rows)
+    ]
+    found = effects(values, layout.rows, layout.columns, reference, ranked)
+
+    def paper(row: str, column: str) -> float | None:
+        known = ledger and ledger.find(row)
+        if not ledger or not known or known[1].quantity != quantities[row, column]:
+            return None
+        return ledger.number(row, column)
+
+    cells = []
+    for row, column in places:
+        place = (row, column)
+        runs = layout.cells.get(place, ())
+        assert len({run.key for run in runs}) == len(runs), "a cell counts one training twice"
+        known = [records[run.key] for run in runs if run.key in records]
+        failures = Counter(record.failure.value for record in known if record.failure is not None)
+        summary = summarize(list(values[place].values())) if values[place] else None
+        cells.append(
+            Cell(
+                row=row,
+                column=column,
+                quantity=quantities[place],
+                summary=summary,
+                wanted=len(runs),
+                failures=tuple(sorted(failures.items())),
+                missing=len(runs) - len(known),
+                difference=found.differences.get(place),
+                leading=place in found.leading,
+                paper=_paper(
+                    paper(row, column),
+                    None if row == reference else paper(reference, column),
+                    summary if same_setting_as_paper else None,
+                ),
+            )
+        )
+    table = Table(
         name=layout.name,
         title=layout.title,
         rows=layout.rows,
         columns=layout.columns,
-        cells=cells,
+        cells=tuple(cells),
+        reference=reference,
         rule=rule,
         has_paper=ledger is not None,
-        footer=tuple(footer),
+        footer=layout.footer,
     )
-
-
-def _cell(
-    row: str,
-    column: str,
-    runs: tuple[CellRun, ...],
-    records: Mapping[str, Header],
-    rule: Rule,
-    ledger: Ledger | None,
-) -> Cell:
-    assert len({run.key for run in runs}) == len(runs), "a cell counts one training twice"
-    known = [records[run.key] for run in runs if run.key in records]
-    values, failures = [], Counter[str]()
-    for record in known:
-        if record.failure is not None:
-            failures[record.failure.value] += 1
-            continue
-        score = record.best if rule == "best" else record.last
-        assert score is not None, "a complete record has both scores"
-        values.append(score.mean_iou)
-    return Cell(
-        row=row,
-        column=column,
-        summary=summarize(values) if values else None,
-        wanted=len(runs),
-        failures=tuple(sorted(failures.items())),
-        missing=len(runs) - len(known),
-        paper=None if ledger is None else ledger.number(row, column),
+    keys = dict.fromkeys(run.key for runs in layout.cells.values() for run in runs)
+    more = notes(
+        table, found, values, {key: records.get(key) for key in keys}, ledger, same_setting_as_paper
     )
+    return replace(table, footer=(*layout.footer, *more))
 
 
-def _counts(cells: tuple[Cell, ...], rule: Rule) -> list[str]:
-    """The lines that every table has: what a number is and how many trainings are behind it."""
-    wanted, done = sum(c.wanted for c in cells), sum(c.done for c in cells)
-    failed, missing = sum(c.failed for c in cells), sum(c.missing for c in cells)
-    short = sum(c.done < c.wanted for c in cells)
-    designed = sum(c.wanted > 0 for c in cells)
-    return [
-        f"mIoU in percent, of each training's {rule} epoch.",
-        "mean ± sample standard deviation (number of seeds); n=1 is marked and has none.",
-        f"{done} of {wanted} trainings complete, {failed} failed, {missing} missing.",
-        f"{designed - short} of {designed} cells complete.",
-    ]
+def _quantity(runs: tuple[CellRun, ...]) -> Quantity:
+    return runs[0].quantity if runs else "mIoU"
 
 
-def _paper_lines(ledger: Ledger, same_setting: bool) -> list[str]:
-    lines = [f"paper: {ledger.source} ({ledger.protocol}); never averaged with ours."]
-    if not same_setting:
-        lines.append(
-            "The paper's numbers are from another setting than ours: compare signs and ranks only."
-        )
-    return lines
+def _values(
+    runs: tuple[CellRun, ...], records: Mapping[str, Header], rule: Rule
+) -> dict[tuple[str, int], float]:
+    """The numbers of a cell's complete trainings, by split lists and seed."""
+    values = {}
+    for run in runs:
+        record = records.get(run.key)
+        if record is not None and record.failure is None:
+            value = _value(record, run.quantity, rule)
+            if value is not None:
+                values[record.split_hash, run.seed] = value
+    return values
 
 
-def _agreement(columns: tuple[str, ...], cells: tuple[Cell, ...], reference: str) -> str:
-    """Whether our effects against the reference point where the paper's do, split by split."""
-    signs, ranks, open_columns = [], [], []
-    for column in columns:
-        # A row that the paper does not have cannot agree with it.
-        compared = [cell for cell in cells if cell.column == column and cell.paper is not None]
-        ours = {cell.row: cell.summary.mean for cell in compared if cell.summary is not None}
-        paper = {cell.row: cell.paper for cell in compared if cell.paper is not None}
-        effects = [row for row in paper if row != reference]
-        if reference not in paper or not effects:
-            continue
-        if len(ours) < len(paper):
-            open_columns.append(column)
-            continue
-        agree = sum(
-            _sign(ours[row] - ours[reference]) == _sign(paper[row] - paper[reference])
-            for row in effects
-        )
-        signs.append(f"{agree} of {len(effects)} ({column})")
-        ranks.append(f"{_kendall([ours[r] for r in paper], list(paper.values()))} ({column})")
-    parts = []
-    if signs:
-        parts.append(
-            f"effects vs {reference} agree in sign with the paper: {', '.join(signs)}; "
-            f"rank agreement (Kendall's tau-b): {', '.join(ranks)}"
-        )
-    if open_columns:
-        parts.append(
-            f"agreement with the paper is open until every cell has a number: "
-            f"{', '.join(open_columns)}"
-        )
-    return "; ".join(parts or ["the paper has no effects to compare with"]) + "."
+def _value(record: Header, quantity: Quantity, rule: Rule) -> float | None:
+    """In percent; None where the record of a complete training does not have it."""
+    seen = record.pseudo_label_scores
+    match quantity:
+        case "sampling rate":
+            return seen.sampling_rate
+        case "accuracy":
+            return seen.accuracy
+        case "recall":
+            return seen.recall
+        case "mIoU":
+            score = record.best if rule == "best" else record.last
+            assert score is not None, "a complete record has both scores"
+            return score.mean_iou
 
 
-def _sign(value: float) -> int:
-    return (value > 0) - (value < 0)
-
-
-def _kendall(ours: list[float], paper: list[float]) -> str:
-    # scipy takes a second to import, and most commands draw no table.
-    from scipy.stats import kendalltau
-
-    tau = float(kendalltau(ours, paper).statistic)
-    return f"{tau:.2f}" if isfinite(tau) else "undefined, all equal"
+def _paper(number: float | None, reference: float | None, ours: Summary | None) -> PaperCell | None:
+    if number is None:
+        return None
+    return PaperCell(
+        number,
+        None if reference is None else number - reference,
+        None if ours is None else ours.mean - number,
+    )

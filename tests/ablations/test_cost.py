@@ -41,7 +41,7 @@ def took(
 
 def test_nothing_seen_is_unknown() -> None:
     assert Estimator([]).estimate(config(), STEPS) is None
-    failed = took(60.0, failure=Failure.NODE_LOST)
+    failed = took(60.0, failure=Failure.NODE_LOST, status="failed")
     assert Estimator([failed]).estimate(config(), STEPS) is None
 
 
@@ -81,7 +81,7 @@ def test_gpus_are_what_like_trainings_held() -> None:
     found = Estimator([took(3600.0, gpus=4.0)]).estimate(config(), STEPS)
     assert found is not None
     assert (found.gpus, found.hours) == (4.0, (4.0, 4.0))
-    assert price([found], slots=1).unit == "GPU-hours"
+    assert price([found], slots=1).gpus
 
 
 ESTIMATES = st.lists(

@@ -35,21 +35,61 @@ def refused(address: str) -> InputError:
     return caught.value
 
 
+SCHEMES = ["", "http://", "https://", "ray://"]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_somebody_who_listens_is_enough(listening: int, host: str) -> None:
-    connect.check_address(f"{host}:{listening}")
+def test_somebody_who_listens_is_enough(listening: int, host: str, scheme: str) -> None:
+    connect.check_address(f"{scheme}{host}:{listening}")
 
 
-def test_nobody_listens(silent: int) -> None:
-    error = refused(f"127.0.0.1:{silent}")
-    assert (error.key, error.value) == ("--address", f"127.0.0.1:{silent}")
+def test_a_dashboards_address_may_end_in_a_slash(listening: int) -> None:
+    connect.check_address(f"http://127.0.0.1:{listening}/")
+
+
+def test_what_auto_finds_shows_when_it_is_joined() -> None:
+    connect.check_address("auto")
+
+
+@pytest.mark.parametrize(
+    ("address", "handed_over"),
+    [
+        (None, False),
+        ("auto", False),
+        ("10.0.0.1:6379", False),
+        ("ray://10.0.0.1:10001", True),
+        ("http://10.0.0.1:8265", True),
+        ("https://ray.lab:443", True),
+    ],
+)
+def test_which_addresses_take_a_run_over(address: str | None, handed_over: bool) -> None:
+    assert connect.is_submission(address) is handed_over
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_nobody_listens(silent: int, scheme: str) -> None:
+    address = f"{scheme}127.0.0.1:{silent}"
+    error = refused(address)
+    assert (error.key, error.value) == ("--address", address)
     assert "no Ray answers" in error.problem
     assert "ray start --head" in error.remedy
 
 
 @pytest.mark.parametrize(
     "address",
-    ["", ":", "auto", "127.0.0.1", "127.0.0.1:", "127.0.0.1:ray", "127.0.0.1:-1", "127.0.0.1:6.5"],
+    [
+        "",
+        ":",
+        "Auto",
+        "http://",
+        "ray://127.0.0.1",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:ray",
+        "127.0.0.1:-1",
+        "127.0.0.1:6.5",
+    ],
 )
 def test_not_host_and_port(address: str) -> None:
     error = refused(address)
@@ -57,9 +97,9 @@ def test_not_host_and_port(address: str) -> None:
     assert "host:port" in error.problem
 
 
-@pytest.mark.parametrize("scheme", ["ray://", "http://", "/tmp/"])
-def test_a_scheme_or_path_is_not_an_address(listening: int, scheme: str) -> None:
-    assert "host:port" in refused(f"{scheme}127.0.0.1:{listening}").problem
+@pytest.mark.parametrize("before", ["ftp://", "/tmp/", "http://ray/", "http:/"])
+def test_an_unknown_scheme_or_a_path_is_not_an_address(listening: int, before: str) -> None:
+    assert "host:port" in refused(f"{before}127.0.0.1:{listening}").problem
 
 
 @pytest.mark.parametrize(
@@ -135,17 +175,24 @@ def test_logs_are_kept_and_the_rest_goes(tmp_path: Path) -> None:
     assert files == [Path("session_1/raylet.out")]
 
 
+def test_who_has_no_token_joins_as_ray_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment: dict[str, str] = {}
+    monkeypatch.setattr(os, "environ", environment)
+    connect.set_environment(local=False)
+    assert not {name for name in environment if name.startswith("RAY_AUTH")}
+
+
 def test_a_local_ray_has_a_token_of_its_own_and_a_joined_one_keeps_its(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     environment = {"RAY_AUTH_TOKEN": "theirs", "RAY_USAGE_STATS_ENABLED": "1"}
     monkeypatch.setattr(os, "environ", environment)
-    connect._set_environment(local=False)
+    connect.set_environment(local=False)
     assert environment["RAY_AUTH_TOKEN"] == "theirs"
-    assert "RAY_AUTH_MODE" not in environment
+    assert environment["RAY_AUTH_MODE"] == "token", "a token that is given is sent"
     tokens = set()
     for _ in range(2):
-        connect._set_environment(local=True)
+        connect.set_environment(local=True)
         tokens.add(environment["RAY_AUTH_TOKEN"])
     assert len(tokens - {"theirs"}) == 2
     assert environment["RAY_USAGE_STATS_ENABLED"] == "1", "the user's choice stays"

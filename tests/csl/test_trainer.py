@@ -21,7 +21,7 @@ from csl import checkpoint
 from csl.config import DeepLabConfig, TrainingConfig
 from csl.data.lists import open_lists
 from csl.data.source import open_source
-from csl.errors import NotANumberError
+from csl.errors import NotANumberError, StoppedError
 from csl.identity import Training
 from csl.locations import Locations
 from csl.models import SegmentationNetwork, build_network
@@ -205,6 +205,45 @@ def test_a_training_killed_at_any_step_ends_as_an_undisturbed_one(
         attempt(kill)
     torch.manual_seed(99)
     assert_same(attempt(lambda: None), tmp_path, *undisturbed)
+
+
+@pytest.mark.parametrize(("at", "done"), [(1, 1), (2, 2), (3, 2), (5, 2), (8, 4)])
+def test_a_training_that_is_stopped_loses_not_a_step(
+    undisturbed: tuple[Outcome, Path], tmp_path: Path, at: int, done: int
+) -> None:
+    """Two steps and three validation batches are an epoch: it may be asked at each of them."""
+    asked, steps = 0, 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == at
+
+    def attempt(stop: Callable[[], bool] | None) -> Outcome:
+        return train(training(), Locations(), tmp_path, nothing, CPU, stop=stop)
+
+    with pytest.raises(StoppedError):
+        attempt(stop)
+    assert load(tmp_path / RESUME)["done"] == done
+    torch.manual_seed(99)
+    outcome = attempt(lambda: False)
+    assert_same(outcome, tmp_path, *undisturbed)
+    assert outcome.resumed == 1
+
+
+def test_who_may_not_save_leaves_what_was_saved_before(tmp_path: Path) -> None:
+    saves = 0
+
+    def before_save() -> None:
+        nonlocal saves
+        saves += 1
+        if saves > 2:  # the best and the last of the first epoch
+            raise CutOffError
+
+    with pytest.raises(CutOffError):
+        train(training(), Locations(), tmp_path, nothing, CPU, before_save=before_save)
+    assert load(tmp_path / RESUME)["done"] == 2
+    assert not list(tmp_path.glob(".*")), "what was written aside is removed"
 
 
 @pytest.mark.parametrize("selector", ["flexmatch", "freematch", "softmatch", "corrmatch", "daw"])
@@ -700,6 +739,13 @@ def _rank(rank: int, world: int, folder: Path) -> None:
         outcome = run(asked, folder / name)
         torch.save((outcome, final[-1]), folder / f"{name}.{rank}.pt")
 
+    def stop(name: str, asked: Training) -> None:
+        """Only one rank is asked to stop: both must, after the same step."""
+        csl.trainer._STOP_EVERY = 3  # type: ignore[misc]
+        with pytest.raises(StoppedError):
+            train(asked, Locations(), folder / name, nothing, CPU, stop=lambda: rank == 1)
+        distributed.barrier()
+
     if world == 2:
         finish("plain", _batches_training(every=1))
         finish("resumed", _batches_training(every=1), stop_after=1)
@@ -708,6 +754,9 @@ def _rank(rank: int, world: int, folder: Path) -> None:
     csl.trainer.build_network = _without_batch_statistics
     for name in OF_RANKS[world]:
         finish(name, _groups_training(name))
+    if world == 2:
+        stop("stopped", _groups_training())
+        finish("stopped", _groups_training())
     distributed.barrier()
     distributed.destroy_process_group()
 
@@ -833,11 +882,13 @@ def _start(asked: Training) -> dict[str, Tensor]:
     return _without_batch_statistics(asked.config.network, 8, None).state_dict()
 
 
-def test_two_ranks_resume_as_one_does(two_ranks: Path) -> None:
-    (whole, _), _ = ranks(two_ranks, "plain")
-    (parts, _), _ = ranks(two_ranks, "resumed")
-    assert_same(parts, two_ranks / "resumed", whole, two_ranks / "plain")
-    assert parts.resumed == 1
+@pytest.mark.parametrize(("whole", "parts"), [("plain", "resumed"), ("groups", "stopped")])
+def test_two_ranks_resume_as_one_does(two_ranks: Path, whole: str, parts: str) -> None:
+    """Stopped within an epoch they differ by BatchNorm's rounding, which "groups" has not."""
+    (undisturbed, _), _ = ranks(two_ranks, whole)
+    (resumed, _), _ = ranks(two_ranks, parts)
+    assert_same(resumed, two_ranks / parts, undisturbed, two_ranks / whole)
+    assert resumed.resumed == 1
 
 
 def test_two_ranks_resume_before_their_first_evaluation(two_ranks: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from results.published import load
-from results.schema import Failure, Record
+from results.schema import Failure, PseudoLabelScores, Record
 from results.table import CellRun, Rule, Table, TableLayout, build
 
 Make = Callable[..., Record]
@@ -56,6 +56,32 @@ def test_the_rule_decides_which_evaluation_counts(make: Make) -> None:
         assert any(f"{rule} epoch" in line for line in table.footer)
 
 
+def test_a_cell_may_show_what_pseudo_labels_were_worth(make: Make) -> None:
+    cells = {
+        ("all", quantity): (CellRun(0, "known", quantity), CellRun(1, "unknown", quantity))
+        for quantity in ("sampling rate", "accuracy", "recall")
+    }
+    columns = ("sampling rate", "accuracy", "recall")
+    plan = TableLayout("table9", "Pseudo-labels", ("all",), columns, cells, None)  # type: ignore[arg-type]
+    records = {
+        "known": make(pseudo_label_scores=PseudoLabelScores(80.0, 90.0, 70.0)),
+        "unknown": make(pseudo_label_scores=PseudoLabelScores(60.0, None, None)),
+    }
+    table = built(plan, records)
+    found = {
+        c.column: (c.summary and (c.summary.mean, c.summary.n), c.missing) for c in table.cells
+    }
+    assert found == {
+        "sampling rate": ((70.0, 2), 0),
+        "accuracy": ((90.0, 1), 0),
+        "recall": ((70.0, 1), 0),
+    }
+    footer = "\n".join(table.footer)
+    assert "2 of 2 trainings complete" in footer, "a training in three columns is one training"
+    assert "mIoU" not in footer
+    assert "where their truth is known" in footer
+
+
 outcomes = st.lists(
     st.sampled_from(["done", "missing", *Failure]), min_size=len(ROWS) * 6, max_size=len(ROWS) * 6
 )
@@ -90,13 +116,25 @@ def test_the_table_does_not_know_when_or_how_it_was_made(make: Make) -> None:
             attempt="f" * 32,
             resumed=3,
             training_seconds=9e9,
-            provenance=replace(
-                record.provenance, host="elsewhere", devices=("H200",) * 8, workers=8
-            ),
+            provenance=replace(record.provenance, host="elsewhere", command="another"),
         )
         for key, record in reversed(records.items())
     }
     assert built(plan, interrupted) == built(plan, records)
+
+
+def test_hardware_and_gpu_hours_are_those_of_every_training(make: Make) -> None:
+    plan = layout(seeds=1)
+    records = filled(make, plan, lambda row, split, seed: 50.0)
+    first = make(failure=Failure.NOT_A_NUMBER)
+    records["all 1/2 0"] = replace(
+        first,
+        provenance=replace(first.provenance, devices=("H200",) * 2, workers=2, gpu_seconds=5400.0),
+    )
+    shown = built(plan, records)
+    assert "Hardware (trainings): 1 × cpu (9), 2 × H200 (1); 1.5 GPU-hours." in shown.footer
+    assert built(plan, {}).footer != shown.footer
+    assert not any("Hardware" in line for line in built(plan, {}).footer)
 
 
 def test_signs_and_ranks_agree_with_themselves(make: Make) -> None:
@@ -157,6 +195,40 @@ def test_the_paper_is_never_averaged_and_said_to_be_elsewhere(make: Make) -> Non
     assert set(elsewhere.footer) - set(same.footer) == {
         "The paper's numbers are from another setting than ours: compare signs and ranks only."
     }
+    gaps = [cell.paper.difference for cell in same.cells if cell.paper is not None]
+    assert gaps == [50.0 - papers(cell.row, cell.column) for cell in same.cells]
+    assert all(cell.paper and cell.paper.difference is None for cell in elsewhere.cells)
+
+
+def test_the_papers_own_differences_stand_beside_ours(make: Make) -> None:
+    table = built(layout(), {})
+    for cell in table.cells:
+        assert cell.paper is not None
+        if cell.row == "SemiBaseline":
+            assert cell.paper.effect is None
+        else:
+            gain = papers(cell.row, cell.column) - papers("SemiBaseline", cell.column)
+            assert cell.paper.effect == pytest.approx(gain)
+
+
+def test_the_papers_misprints_are_told_where_they_are_shown(make: Make) -> None:
+    cells = {(row, "s=32"): (CellRun(0, row),) for row in ("θ=0.5", "θ=0.7")}
+    plan = TableLayout("table6", "Patches", ("θ=0.5", "θ=0.7"), ("s=32",), cells, "table6")
+    assert any("without M_i" in line for line in built(plan, {}).footer)
+    plan = replace(plan, rows=("θ=0.5",), cells={("θ=0.5", "s=32"): (CellRun(0, "a"),)})
+    assert not any("without M_i" in line for line in built(plan, {}).footer)
+
+
+def test_a_ledger_of_another_quantity_is_not_shown_beside_miou(make: Make) -> None:
+    cells = {("CSL (accuracy)", "mean"): (CellRun(0, "a"),)}
+    plan = TableLayout("t", "t", ("CSL (accuracy)",), ("mean",), cells, "table9")
+    assert built(plan, {}).cells[0].paper is None
+    accuracy = replace(
+        plan, cells={("CSL (accuracy)", "mean"): (CellRun(0, "a", quantity="accuracy"),)}
+    )
+    shown = built(accuracy, {}).cells[0].paper
+    assert shown is not None
+    assert shown.number == 86.5
 
 
 def test_without_a_ledger_there_is_no_paper(make: Make) -> None:
@@ -177,3 +249,72 @@ def test_a_layout_that_would_hide_a_cell_is_a_bug() -> None:
     twice = replace(layout(), cells={("all", "1/2"): (CellRun(0, "a"), CellRun(1, "a"))})
     with pytest.raises(AssertionError):
         built(twice, {})
+
+
+def test_differences_are_paired_by_seed_and_split_lists(make: Make) -> None:
+    """Seeds differ by 10 points, the variants by 1: only pairing sees it."""
+    plan = layout(seeds=4, rows=("SemiBaseline", "all"))
+    jitter = {"SemiBaseline": (0.0, 0.1, 0.0, 0.1), "all": (1.0, 1.0, 1.1, 1.1)}
+    records = filled(make, plan, lambda row, split, seed: 50 + 10.0 * seed + jitter[row][seed])
+    found = built(plan, records).cell("all", "1/2").difference
+    assert found is not None
+    assert (found.n, found.verdict) == (4, "higher")
+    assert found.mean == pytest.approx(1.0)
+    assert found.low is not None
+    assert found.low > 0.8
+    # Without the first seed of one, that of the other does not count either.
+    del records["all 1/2 0"]
+    fewer = built(plan, records).cell("all", "1/2").difference
+    assert fewer is not None
+    assert fewer.n == 3
+    # Other split lists are other blocks.
+    apart = {
+        key: replace(record, split_hash="f" * 16) if key.startswith("all 1/2") else record
+        for key, record in records.items()
+    }
+    assert built(plan, apart).cell("all", "1/2").difference is None
+
+
+def test_the_reference_has_no_difference_and_one_seed_no_interval(make: Make) -> None:
+    plan = layout(seeds=1)
+    table = built(plan, filled(make, plan, lambda row, split, seed: papers(row, split)))
+    for cell in table.cells:
+        assert not cell.leading
+        if cell.row == "SemiBaseline":
+            assert cell.difference is None
+        else:
+            assert cell.difference is not None
+            assert (cell.difference.n, cell.difference.low) == (1, None)
+    assert not any("Bold" in line for line in table.footer)
+
+
+def test_bold_is_what_cannot_be_told_from_the_best(make: Make) -> None:
+    plan = layout(seeds=5)
+    level = {"SemiBaseline": 50, "+M_i": 60, "+M_i+ω": 70, "L_u^m only": 70, "all": 69.95}
+    records = filled(
+        make,
+        plan,
+        lambda row, split, seed: level[row] + (7 * ROWS.index(row) + 3 * seed) % 5 / 20,
+    )
+    table = built(plan, records)
+    for split in SPLITS:
+        leading = [row for row in ROWS if table.cell(row, split).leading]
+        assert leading == ["+M_i+ω", "L_u^m only", "all"]
+    # A training that is alone is not bold, however good, and does not keep others from it.
+    for split in SPLITS:
+        for seed in range(5):
+            records[f"all {split} {seed}"] = make(failure=Failure.NOT_A_NUMBER)
+        records[f"all {split} 0"] = make(mean_iou=99.0)
+    table = built(plan, records)
+    assert [cell.row for cell in table.cells if cell.leading] == ["+M_i+ω"] * 2 + ["L_u^m only"] * 2
+
+
+def test_rates_have_differences_but_no_best(make: Make) -> None:
+    cells = {
+        (row, "rate"): tuple(CellRun(s, f"{row}{s}", "sampling rate") for s in range(2))
+        for row in "ab"
+    }
+    plan = TableLayout("t", "t", ("a", "b"), ("rate",), cells, None)
+    table = built(plan, {f"{row}{s}": make() for row in "ab" for s in range(2)})
+    assert table.cell("b", "rate").difference is not None
+    assert not any(cell.leading for cell in table.cells)

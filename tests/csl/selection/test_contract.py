@@ -349,7 +349,7 @@ def test_not_a_number_is_carried_where_nothing_is_raised(
 
     def unchecked(block: fused._Block, *given: Any, **named: Any) -> None:
         prepare(block, *given, **named)
-        block.checked = False
+        block.on_cpu = False
 
     monkeypatch.setattr(fused._Block, "__init__", unchecked)
     selector = experienced(case)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.stats import Summary, summarize
+from results.stats.summary import Summary, summarize
 
 values = st.lists(st.floats(0, 100), min_size=2, max_size=12)
 

@@ -1,0 +1,118 @@
+"""Takes a command line typed on a laptop; gives the one that a cluster's head runs in its place."""
+
+import shlex
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ablations.documents import mapping
+from ablations.request import DEFAULT_STORE, Request
+from cluster.submission import submit
+from csl.errors import InputError
+
+_HERE_ONLY = ("--address", "--runtime-env")
+_YAML = (".yaml", ".yml")
+_STORE_THERE = '"${CSL_STORE:?give --store, or set CSL_STORE on the head}"'
+
+
+def hand_over(
+    request: Request, arguments: Sequence[str], address: str, environment: Path | None
+) -> str:
+    """Have the head of a cluster run this command line; gives the job's name, at once.
+
+    Args:
+        request: what the arguments mean here; specs and settings of one's own go along.
+        arguments: what followed ``csl``.
+        address: the head's dashboard.
+        environment: a YAML file with a runtime environment for Ray to make.
+
+    Raises:
+        InputError: any part of it cannot be understood, or cannot be meant for another machine.
+    """
+    assert request.grids, "every part of the request is valid"
+    check_places(request)
+    made = {} if environment is None else mapping(environment)
+    with tempfile.TemporaryDirectory() as folder:
+        collect_files(request, Path(folder))
+        return submit(address, command_there(arguments, request.store), Path(folder), made)
+
+
+def command_there(arguments: Sequence[str], store: str) -> str:
+    """The shell command for the head: the same, on the Ray that it finds there.
+
+    Args:
+        arguments: what followed ``csl`` here.
+        store: the store as it was understood here; unsaid, the head's ``CSL_STORE`` counts.
+    """
+    kept: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        option, equals, _ = word.partition("=")
+        if option not in (*_HERE_ONLY, "--store"):
+            kept.append(word)
+        elif not equals:
+            next(rest, None)
+    there = _STORE_THERE if store == DEFAULT_STORE else shlex.quote(store)
+    return f"{shlex.join(['csl', *kept, '--address', 'auto'])} --store {there}"
+
+
+def check_places(request: Request) -> None:
+    """Refuse paths that mean something here only.
+
+    Raises:
+        InputError: a relative path of the cluster's.
+    """
+    paths: dict[str, Path | None] = {
+        "--data-root": request.data_root,
+        "--splits-root": request.splits_root,
+        "--weights": request.weights,
+    }
+    check_store(request.store)
+    for option, path in paths.items():
+        if path is not None and not path.is_absolute():
+            raise _relative(option, path)
+
+
+def check_store(store: str) -> None:
+    """Refuse a store whose place depends on where csl is called.
+
+    Raises:
+        InputError: it is a relative path.
+    """
+    if store != DEFAULT_STORE and "://" not in store and not Path(store).is_absolute():
+        raise _relative("--store", store)
+
+
+def collect_files(request: Request, folder: Path) -> None:
+    """Copy one's own specs, settings and places into ``folder``, at the same relative paths.
+
+    With each goes every other YAML file beside it, as they may name each other.
+
+    Raises:
+        InputError: a file lies outside the current folder.
+    """
+    names = [*request.spec.split(","), request.setting, str(request.places_file or "")]
+    for name in (name.strip() for name in names):
+        path = Path(name)
+        if path.suffix not in _YAML or path.is_absolute():
+            continue  # packaged, or on storage that the head sees at the same path
+        if ".." in path.parts:
+            raise InputError(
+                "only files below the current folder go to the cluster",
+                file=path,
+                remedy="call csl from a folder above it",
+            )
+        for beside in path.parent.iterdir():
+            if beside.suffix in _YAML and beside.is_file():
+                (folder / path.parent).mkdir(parents=True, exist_ok=True)
+                shutil.copy(beside, folder / path.parent)
+
+
+def _relative(option: str, path: object) -> InputError:
+    return InputError(
+        "this path is relative, and the run is elsewhere",
+        key=option,
+        value=path,
+        remedy="give the whole path, as the cluster's nodes see it",
+    )
