@@ -39,11 +39,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
-<<<<<<< HEAD
-app.command(epilog="Example: csl search alpha-theta-s --setting voc321 --data-root DIR")(search)
-=======
 app.add_typer(store_app, name="store")
->>>>>>> campaign
+app.command(epilog="Example: csl search alpha-theta-s --setting voc321 --data-root DIR")(search)
 
 
 class Document(StrEnum):
@@ -76,64 +73,24 @@ def run(
     choice: Choice,
     launch: Launch,
     rule: RuleOption = Rule.best,
-<<<<<<< HEAD
-=======
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes per training (Ray Train if > 1).")
-    ] = 1,
-    gpus_per_worker: Annotated[
-        float | None, typer.Option(min=0, help="Default: 1 where the cluster has GPUs.")
-    ] = None,
-    cpus: Annotated[
-        int | None, typer.Option(min=1, help="CPUs of the local Ray; default: all.")
-    ] = None,
-    loader_workers: Annotated[
-        int | None,
-        typer.Option(min=0, help="Processes that prepare batches; default: up to 4 with a GPU."),
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="Join the Ray at host:port (auto: on this machine), or hand the run over to "
-            "the one whose dashboard is at http://host:port."
-        ),
-    ] = None,
     runtime_env: Annotated[
         Path | None,
         typer.Option(help="With http://: a .yaml file of what Ray installs on its nodes first."),
     ] = None,
-    checkpoint_steps: Annotated[
-        int, typer.Option(min=1, help="Steps between checkpoints within an epoch.")
-    ] = 1000,
-    hang_minutes: Annotated[
-        float, typer.Option(min=0.01, help="A worker without a step for so long is restarted.")
-    ] = 30,
->>>>>>> campaign
 ) -> None:
     """Train what a spec needs and the store lacks, then print its table.
 
     Running it again repeats nothing; after any kill, the same command goes on."""
     grids = request.grids
-<<<<<<< HEAD
-    store = request.open_folder()
-=======
-    if address is not None and is_submission(address):
+    if launch.address is not None and is_submission(launch.address):
         from ablations.handover import hand_over
 
-        job = hand_over(request, sys.argv[1:], address, runtime_env)
-        print(f"{address} runs it as {job}, whatever becomes of this machine.")
-        print(f"follow: csl watch {job} --address {address}")
-        print(f"stop:   csl cancel {job} --address {address}")
+        job = hand_over(request, sys.argv[1:], launch.address, runtime_env)
+        print(f"{launch.address} runs it as {job}, whatever becomes of this machine.")
+        print(f"follow: csl watch {job} --address {launch.address}")
+        print(f"stop:   csl cancel {job} --address {launch.address}")
         return
-    if "://" in request.store:
-        raise InputError(
-            "checkpoints need a folder that every node sees",
-            key="--store",
-            value=request.store,
-            remedy="give a path on shared storage",
-        )
-    store = request.open_store()
->>>>>>> campaign
+    store = request.open_folder()
     plan = make_plan(grids, request.places, store, choice.policy, choice.limits)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     plan_views.print_summary(console, plan)

@@ -216,7 +216,13 @@ class Launch:
         int | None,
         typer.Option(min=0, help="Processes that prepare batches; default: up to 4 with a GPU."),
     ] = None
-    address: Annotated[str | None, typer.Option(help="Join the Ray at host:port.")] = None
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Join the Ray at host:port (auto: on this machine), or hand the run over to "
+            "the one whose dashboard is at http://host:port."
+        ),
+    ] = None
     checkpoint_steps: Annotated[
         int, typer.Option(min=1, help="Steps between checkpoints within an epoch.")
     ] = 1000

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy import special
-
-from results.stats import Summary, summarize
+from results.stats.summary import Comparison, Summary, summarize
+from results.stats.verdict import judge
 
 Block = tuple[str, int]
 """A split and a seed."""
@@ -20,19 +19,14 @@ class Confirmed:
         searched: its score in the search; None if it was no trial there.
         fresh: its scores on the seeds that confirm; None without any.
         missing: how many of those are not there, failed ones among them.
-        difference: mean over common blocks, row minus reference; None for the reference itself.
-        low, high: its 95% paired t interval; None below two common blocks.
-        blocks: how many are common.
+        comparison: with the reference, over common blocks; None for the reference itself.
     """
 
     name: str
     searched: float | None
     fresh: Summary | None
     missing: int
-    difference: float | None = None
-    low: float | None = None
-    high: float | None = None
-    blocks: int = 0
+    comparison: Comparison | None = None
 
     @property
     def shrinkage(self) -> float | None:
@@ -45,34 +39,26 @@ class Confirmed:
 def confirmed(
     rows: Sequence[tuple[str, float | None, Mapping[Block, float]]], blocks: int
 ) -> tuple[Confirmed, ...]:
-    """Each row with its difference to the first, the reference.
+    """Each row with its difference to the first, the reference; p values are Holm's over all rows.
 
     Args:
         rows: names, search scores, and fresh scores by block.
         blocks: how many each row should have.
     """
     reference = rows[0][2]
+    differences = {
+        index: [fresh[block] - reference[block] for block in fresh if block in reference]
+        for index, (_, _, fresh) in enumerate(rows[1:], start=1)
+    }
+    compared = {index: each for index, each in differences.items() if each}
+    judged = dict(zip(compared, judge([*compared.values()]), strict=True))
     return tuple(
-        _row(name, searched, fresh, None if index == 0 else reference, blocks)
+        Confirmed(
+            name,
+            searched,
+            summarize([*fresh.values()]) if fresh else None,
+            blocks - len(fresh),
+            judged.get(index),
+        )
         for index, (name, searched, fresh) in enumerate(rows)
     )
-
-
-def _row(
-    name: str,
-    searched: float | None,
-    fresh: Mapping[Block, float],
-    reference: Mapping[Block, float] | None,
-    blocks: int,
-) -> Confirmed:
-    summary = summarize([*fresh.values()]) if fresh else None
-    row = Confirmed(name, searched, summary, blocks - len(fresh))
-    common = [block for block in fresh if reference is not None and block in reference]
-    if reference is None or not common:
-        return row
-    own = summarize([fresh[block] - reference[block] for block in common])
-    low = high = None
-    if own.sd is not None:
-        half = float(special.stdtrit(own.n - 1, 0.975)) * own.sd / own.n**0.5
-        low, high = own.mean - half, own.mean + half
-    return Confirmed(name, searched, summary, row.missing, own.mean, low, high, len(common))

@@ -186,21 +186,27 @@ def _confirmed_table(rows: Sequence[Confirmed]) -> Table:
     return table
 
 
-_HEADINGS = ("search", "fresh mean ± sd (n)", "difference", "95% interval", "shrinkage")
+_HEADINGS = ("search", "fresh mean ± sd (n)", "difference", "95% interval", "verdict", "shrinkage")
 
 
 def _confirmed_cells(row: Confirmed) -> list[str]:
-    fresh = "not yet"
+    fresh, compared = "not yet", row.comparison
     if row.fresh is not None:
         sd = "" if row.fresh.sd is None else f" ± {row.fresh.sd:.1f}"
         fresh = f"{row.fresh.mean:.1f}{sd} ({row.fresh.n})"
         fresh += f", {row.missing} missing" if row.missing else ""
-    interval = "–" if row.low is None else f"{row.low:+.1f} to {row.high:+.1f}"
+    interval, verdict = "–", "–"
+    if compared is not None and compared.low is not None:
+        interval = f"{compared.low:+.1f} to {compared.high:+.1f}"
+        verdict = str(compared.verdict)
+        if compared.verdict == "unresolved" and compared.seeds is not None:
+            verdict += f" (about {compared.seeds} seeds would do)"
     return [
         "–" if row.searched is None else f"{row.searched:.1f}",
         fresh,
-        "–" if row.difference is None else f"{row.difference:+.1f}",
+        "–" if compared is None else f"{compared.mean:+.1f}",
         interval,
+        verdict,
         "–" if row.shrinkage is None else f"{row.shrinkage:+.1f}",
     ]
 

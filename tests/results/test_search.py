@@ -152,13 +152,16 @@ def test_what_confirms_is_paired_by_block() -> None:
         3,
     )
     assert [row.missing for row in rows] == [0, 0, 2, 3]
-    assert rows[0].difference is None
+    assert rows[0].comparison is None
     assert rows[0].shrinkage == pytest.approx(54 - 55)
     a, b, c = rows[1:]
-    assert (a.difference, a.blocks) == (2.0, 3)
+    assert a.comparison is not None
+    assert (a.comparison.mean, a.comparison.n) == (2.0, 3)
     # t(0.975, 2) = 4.3027; the differences' sd is 1.
-    assert a.low == pytest.approx(2 - 4.30265 / math.sqrt(3), abs=1e-4)
-    assert a.high == pytest.approx(2 + 4.30265 / math.sqrt(3), abs=1e-4)
+    assert a.comparison.low == pytest.approx(2 - 4.30265 / math.sqrt(3), abs=1e-4)
+    assert a.comparison.high == pytest.approx(2 + 4.30265 / math.sqrt(3), abs=1e-4)
+    assert a.comparison.verdict == "unresolved"
     assert a.shrinkage == pytest.approx(61 - 57)
-    assert (b.difference, b.low, b.blocks) == (-1.0, None, 1)
-    assert (c.fresh, c.difference, c.shrinkage) == (None, None, None)
+    assert b.comparison is not None
+    assert (b.comparison.mean, b.comparison.low, b.comparison.n) == (-1.0, None, 1)
+    assert (c.fresh, c.comparison, c.shrinkage) == (None, None, None)

@@ -40,7 +40,7 @@ def test_the_best_and_the_reference_are_compared_on_fresh_seeds(
 ) -> None:
     driver = Driver(problem(changes=[(END, "budget: {trials: 12}\n" + COLD)]), tmp_path).run()
     rows = candidates(driver.problem, driver.study)
-    assert [row.number for row in rows][0] is None
+    assert rows[0].number is None
     scores = [row.scores[0] for row in rows[1:]]
     assert scores == sorted((trial.value or 0 for trial in driver.trials), reverse=True)[:2]
     grid = confirmation(driver.problem, rows)
@@ -82,13 +82,14 @@ def test_what_is_found_tells_search_scores_from_confirmed_ones(
     expected = [bowl(driver.problem.configuration(best_keys(driver)), seed) for seed in (100, 101)]
     assert best.fresh.mean == pytest.approx(sum(expected) / 2)
     assert best.shrinkage == pytest.approx(best.searched - best.fresh.mean)
-    assert reference.difference is None
-    assert best.difference is not None
-    assert best.low is not None
-    assert best.high is not None
-    assert best.low <= best.difference <= best.high
+    assert reference.comparison is None
+    compared = best.comparison
+    assert compared is not None
+    assert compared.low is not None
+    assert compared.high is not None
+    assert compared.low <= compared.mean <= compared.high
     content = found_object(found)
-    assert [row["shrinkage"] for row in content["confirmed"]][1] == best.shrinkage
+    assert content["confirmed"][1]["shrinkage"] == best.shrinkage
     assert sum(content["counts"].values()) == 12
 
 

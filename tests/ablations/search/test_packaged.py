@@ -1,4 +1,4 @@
-"""The packaged searches: each can be posed wherever its splits are, and begins with what is known."""
+"""The packaged searches: each can be posed wherever its splits are, and says what it costs."""
 
 from pathlib import Path
 
