@@ -100,7 +100,8 @@ def run(
 
         check_inputs(plan, launch)
         try:
-            run_plan(plan, launch)
+            stop = run_plan(plan, launch)
+            interrupted = stop is not None and stop.interrupted
         except KeyboardInterrupt:
             interrupted = True
     sys.stdout.write(render_tables(request, rule, TableFormat.terminal))

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from ablations.plan import Plan
 from ablations.request import Launch
 from cluster.connect import Cluster, check_address, connect
 from cluster.console import quiet
-from cluster.jobs import Code, Job, Resources, Safety, command_line, read_code
+from cluster.jobs import Code, Job, Resources, Run, Safety, command_line, read_code
+from cluster.schedule import Limits, Stop, slots
 from cluster.snapshot import take_snapshot
 from csl.config import DataConfig, TrainingConfig
 from csl.data.layouts import LAYOUTS
@@ -59,26 +59,34 @@ def check_trainings(trainings: Sequence[tuple[Training, Locations]], launch: Lau
         require_weights(network, file)
 
 
-def run_plan(plan: Plan, launch: Launch) -> None:
+def run_plan(plan: Plan, launch: Launch) -> Stop | None:
     """Train what the plan says on Ray; every ended training leaves a record.
+
+    Returns:
+        Why it was stopped; None if it came to its end.
 
     Raises:
         InputError: the cluster cannot be joined, or can never place a training.
+        KeyboardInterrupt: it was interrupted before it began, or twice.
     """
     with on_ray(Path(plan.store.location).resolve(), launch) as ray:
-        train(plan, ray)
+        return train(plan, ray)
 
 
-def train(plan: Plan, ray: "OnRay") -> None:
+def train(plan: Plan, ray: "OnRay") -> Stop | None:
     """``run_plan`` on a Ray that is connected already."""
     from cluster.progress import ProgressView
-    from cluster.trials import run_jobs, slots
+    from cluster.trials import run_jobs
 
     jobs = [ray.finish(job) for job in _jobs(plan, Path(plan.store.location).resolve())]
     labels = [job.launched_as for job in jobs]
     epochs = [job.training.config.schedule.epochs for job in jobs]
     with ProgressView(ray.console, labels, epochs, slots(ray.cluster, ray.resources)) as view:
-        run_jobs(jobs, ray.cluster, view)
+        stop = run_jobs(jobs, ray.cluster, view, limits=ray.limits)
+    if stop is not None and stop.example is not None:
+        name = jobs[stop.example].identity.id[:8]
+        ray.console.print(f"What went wrong: csl show {name} --store {plan.store.location}")
+    return stop
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,8 @@ class OnRay:
         cluster: what was joined or started.
         resources: what each training occupies.
         safety: how each is guarded.
+        limits: when to end early.
+        run: this call of the driver.
         snapshot: names the copy of the sources that workers run.
     """
 
@@ -97,12 +107,14 @@ class OnRay:
     cluster: Cluster
     resources: Resources
     safety: Safety
+    limits: Limits
+    run: Run
     snapshot: str
 
     def finish(self, job: Job) -> Job:
         """The job with what is known once Ray runs."""
         code = replace(job.code, snapshot=self.snapshot)
-        return replace(job, resources=self.resources, safety=self.safety, code=code)
+        return replace(job, code=code, resources=self.resources, safety=self.safety, run=self.run)
 
 
 @contextmanager
@@ -113,7 +125,8 @@ def on_ray(store: Path, launch: Launch) -> Iterator[OnRay]:
         InputError: the cluster cannot be joined, or can never place a training.
     """
     code = take_snapshot(store)
-    logs = store / "logs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    run = Run.new()
+    logs = store / "logs" / run.id
     log = logs / "driver.log"
     where = "a local one" if launch.address is None else launch.address
     print(f"Ray: {where}; its log is {log}", flush=True)
@@ -124,18 +137,21 @@ def on_ray(store: Path, launch: Launch) -> Iterator[OnRay]:
         resources = default_resources(
             cluster, launch.workers, launch.gpus_per_worker, launch.loader_workers
         )
-        yield OnRay(console, cluster, resources, launch.safety, code.name)
+        yield OnRay(console, cluster, resources, launch.safety, launch.ends, run, code.name)
 
 
 def _jobs(plan: Plan, store: Path) -> list[Job]:
     return [
-        make_job(
-            each.training,
-            each.identity,
-            each.locations,
-            store,
-            each.named.places[0].cell.setting.name,
-            each.labels[0],
+        replace(
+            make_job(
+                each.training,
+                each.identity,
+                each.locations,
+                store,
+                each.named.places[0].cell.setting.name,
+                each.labels[0],
+            ),
+            supersedes=each.supersedes,
         )
         for each in plan.to_run
     ]

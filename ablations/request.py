@@ -19,6 +19,7 @@ from ablations.places import Places
 from ablations.plan import Limits
 from ablations.spec import PAPERS, load_setting, load_specs
 from cluster.jobs import Safety
+from cluster.schedule import Limits as Ends
 from csl.errors import InputError
 from csl.locations import Locations
 from results.store import Store
@@ -229,11 +230,26 @@ class Launch:
     hang_minutes: Annotated[
         float, typer.Option(min=0.01, help="A worker without a step for so long is restarted.")
     ] = 30
+    lease_seconds: Annotated[
+        float, typer.Option(min=1, help="Another run takes over from one that is silent so long.")
+    ] = 120
+    stop_after_failures: Annotated[
+        int, typer.Option(min=0, help="Give up if the first so many all fail alike; 0: never.")
+    ] = 3
+    max_hours: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so long, to be gone on with later.")
+    ] = None
 
     @property
     def safety(self) -> Safety:
         """How each training is guarded."""
-        return Safety(self.checkpoint_steps, 60 * self.hang_minutes)
+        return Safety(self.checkpoint_steps, 60 * self.hang_minutes, self.lease_seconds)
+
+    @property
+    def ends(self) -> Ends:
+        """When to end early."""
+        hours = self.max_hours
+        return Ends(self.stop_after_failures, None if hours is None else 3600 * hours)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

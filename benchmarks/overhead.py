@@ -28,6 +28,7 @@ from ablations.expand import Options, expand
 from ablations.spec import load_setting, load_spec
 from cluster.connect import Cluster, connect
 from cluster.jobs import UNKNOWN, Job, Resources, provenance, read_code
+from cluster.schedule import Stop
 from cluster.snapshot import take_snapshot
 from csl.identity import identify
 from csl.locations import Locations
@@ -123,6 +124,9 @@ class Clock:
         self.sizes: list[int] = []
 
     def started(self, index: int) -> None: ...
+    def held(self, index: int, holder: str) -> None: ...
+    def stopped(self, index: int) -> None: ...
+    def stopping(self, stop: Stop) -> None: ...
     def retried(self, index: int, reason: str) -> None:
         raise RuntimeError(f"a trial was lost: {reason}")
 
@@ -130,7 +134,7 @@ class Clock:
         if self.first_step is None:
             self.first_step = time.perf_counter() - metrics["seconds"]
 
-    def finished(self, index: int) -> None:
+    def finished(self, index: int, *, elsewhere: bool) -> None:
         self.ended += 1
         self.sizes.append(psutil.Process().memory_info().rss)
 

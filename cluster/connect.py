@@ -8,7 +8,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -31,6 +31,13 @@ class Cluster:
     cpus: float
     gpus: float
     scratch: Path
+
+    def now(self) -> "Cluster":
+        """The same with what it has by now: nodes come and go."""
+        import ray
+
+        total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return replace(self, cpus=total.get("CPU", 0), gpus=total.get("GPU", 0))
 
 
 def is_submission(address: str | None) -> bool:
@@ -104,8 +111,8 @@ def connect(
                 _join(address)
             else:
                 _start(temp, cpus or len(os.sched_getaffinity(0)), shared)
-        total = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        yield Cluster(cpus=total.get("CPU", 0), gpus=total.get("GPU", 0), scratch=scratch)
+        scratch.mkdir(parents=True)
+        yield Cluster(cpus=0, gpus=0, scratch=scratch).now()
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
@@ -163,6 +170,9 @@ def set_environment(*, local: bool) -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # a run stops its trainings itself
+        "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # a run gives Tune only what there is room for
+        "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Tune's own state is never restored
         # How often Ray Train looks at its workers; at its default each report may block for 2 s.
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     }

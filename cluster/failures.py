@@ -61,6 +61,16 @@ def name_failure(error: BaseException) -> Failure:
     return Failure.WORKER_CRASHED
 
 
+def ended_by(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether it is, or wraps, an exception of this kind."""
+    return any(isinstance(cause, kind) for cause in _causes(error))
+
+
+def innermost(error: BaseException) -> BaseException:
+    """What was raised first, under all that wraps it; of one worker where several failed."""
+    return _causes(error)[-1]
+
+
 def is_loss(error: BaseException) -> bool:
     """Whether a machine or a process was lost, rather than an exception raised by the training.
 

@@ -7,14 +7,16 @@ import platform
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from secrets import token_hex
 
 import csl
+from cluster.lease import Lease
 from cluster.snapshot import fingerprint
 from csl.identity import Identity, Training
 from csl.locations import Locations
@@ -59,11 +61,13 @@ class Hardware:
         devices: the name of each worker's accelerator or CPU.
         gpu_driver: its version.
         energy_joules: what the devices have used so far, where they say.
+        host: the machine's name; None: this one.
     """
 
     devices: tuple[str, ...] = ()
     gpu_driver: str | None = None
     energy_joules: float | None = None
+    host: str | None = None
 
 
 UNKNOWN = Hardware()
@@ -99,10 +103,27 @@ class Safety:
         checkpoint_steps: a checkpoint is written after so many steps, and after each epoch.
         hang_seconds: a worker that takes no step for so long is killed, and its training goes on
             from the last checkpoint.
+        lease_seconds: a worker that gives no sign of life for so long may lose its training to
+            another driver.
     """
 
     checkpoint_steps: int = 1000
     hang_seconds: float = 1800.0
+    lease_seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of a driver: its name, and when it began."""
+
+    id: str
+    started_at: datetime
+
+    @classmethod
+    def new(cls) -> "Run":
+        """A run that begins now; its name sorts by time and is nobody else's."""
+        now = datetime.now(UTC)
+        return cls(f"{now:%Y%m%dT%H%M%S}-{token_hex(3)}", now)
 
 
 @dataclass(frozen=True)
@@ -119,7 +140,9 @@ class Job:
         command: the command line that launched it.
         safety: what it loses at most.
         supersedes: complete attempts of the training that this one is to replace.
-        ray: what Ray calls it, once it does.
+        run: whose call it belongs to.
+        ray, lease, stop: known once its trial runs: what Ray calls it, its right to train, and a
+            file that asks it to stop.
     """
 
     training: Training
@@ -133,7 +156,10 @@ class Job:
     command: str
     safety: Safety = Safety()
     supersedes: tuple[str, ...] = ()
+    run: Run = field(default_factory=Run.new)
     ray: RayNames | None = None
+    lease: Lease | None = None
+    stop: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -176,7 +202,7 @@ def provenance(
         python=platform.python_version(),
         packages=_versions(),
         platform=platform.platform(),
-        host=platform.node(),
+        host=hardware.host or platform.node(),
         devices=hardware.devices,
         gpu_driver=hardware.gpu_driver,
         workers=wants.workers,

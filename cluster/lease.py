@@ -6,6 +6,7 @@ next number; a holder that was only asleep finds that one before it writes anyth
 No clock of one machine is ever compared with another's.
 """
 
+import errno
 import json
 import os
 import platform
@@ -22,6 +23,7 @@ import psutil
 _PREFIX = "lease-"
 _BEATS = 4  # within the time after which a holder counts as dead
 _SLOWEST_BEAT = 10.0  # seconds
+_GONE = (errno.ENOENT, errno.ESTALE)
 _SAME_START = 2.0  # seconds by which the system's own account of a process's start may drift
 
 
@@ -77,7 +79,7 @@ class Lease:
         mine = _read(self.path)
         if mine is None or mine.token != self.token:
             raise LeaseLostError(f"{self.path} is gone")
-        if _number(self.path) != max(_numbers(self.path.parent)):
+        if _number(self.path) != max(_numbers(self.path.parent), default=0):
             raise LeaseLostError(f"{self.path} was followed by another")
 
 
@@ -104,6 +106,8 @@ def leased(
         with suppress(LeaseLostError):
             lease.check()
             lease.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()  # if nothing was done there
 
 
 def acquire(folder: Path, run: str, dead: frozenset[str] = frozenset()) -> Lease:
@@ -206,7 +210,9 @@ def _read(path: Path) -> Holder | None:
     """A lease's holder; None if it is gone. One that a power cut tore is nobody's."""
     try:
         text = path.read_text()
-    except OSError:
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
         return None
     try:
         return Holder(**json.loads(text))
@@ -252,9 +258,7 @@ def _beating(path: Path, seconds: float) -> Iterator[None]:
 
     def beat() -> None:
         while not done.wait(seconds):
-            with suppress(
-                OSError
-            ):  # it is gone, or the disk is away for a while: checked elsewhere
+            with suppress(OSError):  # it is gone, or the disk is away: ``check`` finds out
                 os.utime(handle)
 
     thread = threading.Thread(target=beat, daemon=True)

@@ -12,6 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cluster.schedule import Stop
+
 _HEARTBEAT_SECONDS = 30.0
 
 
@@ -89,8 +91,21 @@ class ProgressView:
         self.waiting.add(index)
         self._say(index, f"again after: {reason}", run)
 
-    def finished(self, index: int) -> None:
-        self._end(index, "finished")
+    def finished(self, index: int, *, elsewhere: bool) -> None:
+        self._end(index, "finished by another driver" if elsewhere else "finished")
+
+    def held(self, index: int, holder: str) -> None:
+        run = self.running.pop(index, None)
+        self.waiting.add(index)
+        self._say(index, f"held by {holder}", run)
+
+    def stopped(self, index: int) -> None:
+        run = self.running.pop(index, None)
+        self.waiting.add(index)
+        self._say(index, "stopped", run)
+
+    def stopping(self, stop: Stop) -> None:
+        self.console.print(f"Stopping: {stop.why}.", highlight=False, markup=False)
 
     def failed(self, index: int, reason: str) -> None:
         self.failures += 1

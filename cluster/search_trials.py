@@ -3,31 +3,21 @@
 Who proposes knows nothing of Ray, and nothing here knows why a training is proposed or stopped.
 """
 
-import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
 
 from cluster.connect import Cluster
-from cluster.jobs import Job, Resources
-from cluster.trials import (
-    MAX_RETRIES,
-    Work,
-    _Bridge,
-    _bundle,
-    _nested_trial,
-    _trial,
-    slots,
-)
-from cluster.worker import run_job
+from cluster.jobs import Job, Resources, Safety
+from cluster.schedule import DEFAULT, Limits, Schedule, Start, Stop
+from cluster.trials import Campaign, run_campaign
+from cluster.worker import Work, run_job
 
-_LOOK_AGAIN_SECONDS = 2.0
+_LOOK_EVERY = 1.0  # seconds between questions to a proposer that has nothing to run
 
 T = TypeVar("T")
 
@@ -37,8 +27,9 @@ class Proposer(Protocol):
 
     ``propose`` gives the next job, or None if there is none now; no job has the identity of one
     that runs. ``reported`` gets each epoch's metrics, with ``slot_seconds``, its time on all its
-    GPUs, and says whether the training goes on. ``ended`` names the failure, if there was one.
-    ``tick`` is called several times a second. ``done``: nothing more will ever be proposed.
+    GPUs, and says whether the training goes on. ``ended`` names the failure, if there was one; a
+    training that was asked to stop ends without one, and without a record. ``tick`` is called
+    several times a second. ``done``: nothing more will ever be proposed.
     """
 
     @property
@@ -47,7 +38,7 @@ class Proposer(Protocol):
     def propose(self) -> Job | None: ...
     def reported(self, key: str, metrics: Mapping[str, Any]) -> bool: ...
     def ended(self, key: str, failure: str | None) -> None: ...
-    def retried(self, key: str, reason: str) -> None: ...
+    def noted(self, key: str | None, text: str) -> None: ...
 
 
 def run_search(
@@ -56,10 +47,12 @@ def run_search(
     cluster: Cluster,
     resources: Resources,
     finish: Callable[[Job], Job],
+    limits: Limits = DEFAULT,
     concurrent: int | None = None,
     work: Work = run_job,
-) -> None:
-    """Run what is proposed until nothing is left.
+    lease_seconds: float = Safety().lease_seconds,
+) -> Stop | None:
+    """Run what is proposed until nothing is left, as ``cluster.trials.run_jobs`` runs a list.
 
     Args:
         proposer: decides.
@@ -67,153 +60,32 @@ def run_search(
         cluster: where.
         resources: what each training occupies.
         finish: adds to a proposed job what is known once Ray runs, its resources among it.
+        limits: when to end early.
         concurrent: how many run at once; None: as many as fit.
         work: what each worker does.
+        lease_seconds: after so long without a sign of life another driver is dead.
+
+    Returns:
+        Why it was stopped; None if it came to its end.
 
     Raises:
-        KeyboardInterrupt: Tune was interrupted.
+        KeyboardInterrupt: a second signal.
         Exception: whatever the proposer raised.
     """
-    for name in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    most = min(concurrent or 10**9, slots(cluster, resources))
-    rounds = 0
-    while first is not None or not proposer.done:
-        if first is None and (first := proposer.propose()) is None:
-            if not proposer.done:
-                time.sleep(_LOOK_AGAIN_SECONDS)  # others work on what is left
-            continue
-        course = _Course(proposer, first, resources, finish)
-        _tune(course, cluster, resources, most, work, f"search-{rounds}")
-        first, rounds = None, rounds + 1
-        if course.error is not None:
-            raise course.error
-        if course.running:
-            raise KeyboardInterrupt
+    course = _Course(proposer, first, cluster, resources, finish, limits, concurrent, lease_seconds)
+    stop = run_campaign(course, work, "search", _Stopper(course))
+    if course.safe.error is not None:
+        raise course.safe.error
+    return stop
 
 
-def _tune(
-    course: "_Course", cluster: Cluster, wants: Resources, concurrent: int, work: Work, name: str
-) -> None:
-    """One experiment of Tune's, until nothing is proposed and nothing runs."""
-    nested = wants.workers > 1
-    bundle = {"node:__internal_head__": 0.001} if nested else _bundle(wants)
-    tuner = tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(_nested if nested else _alone, work=work, scratch=cluster.scratch),
-            tune.PlacementGroupFactory([bundle]),
-        ),
-        tune_config=tune.TuneConfig(
-            num_samples=-1,
-            search_alg=_Searcher(course),
-            scheduler=_Stopper(course),
-            max_concurrent_trials=concurrent,
-            reuse_actors=not nested,
-            trial_name_creator=lambda trial: _job(trial).identity.id,
-            trial_dirname_creator=lambda trial: (
-                f"{trial.config['index']}-{_job(trial).identity.id}"
-            ),
-        ),
-        run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(cluster.scratch),
-            callbacks=[_Ticking(course.jobs, course, again=False)],
-            failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-            verbose=0,
-        ),
-    )
-    tuner.fit()
+class _Safe:
+    """Calls a proposer; Tune swallows or wraps what is raised inside it, so the error is kept."""
 
-
-class _Parcel:
-    """A job on its way to a worker; Tune spells out whatever is in a trial's configuration."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-
-    def __repr__(self) -> str:
-        return self.job.identity.id
-
-
-def _job(trial: Trial) -> Job:
-    job: Job = trial.config["parcel"].job
-    return job
-
-
-def _alone(config: dict[str, Any], work: Work, scratch: Any) -> None:
-    _trial({"index": 0}, (config["parcel"].job,), work, scratch)
-
-
-def _nested(config: dict[str, Any], work: Work, scratch: Any) -> None:
-    _nested_trial({"index": 0}, (config["parcel"].job,), work, scratch)
-
-
-class _Course:
-    """What was proposed so far, by index; a watcher of ``cluster.trials`` that tells the proposer.
-
-    Tune swallows or wraps what is raised inside it: ``error`` keeps it.
-    """
-
-    def __init__(
-        self,
-        proposer: Proposer,
-        first: Job,
-        resources: Resources,
-        finish: Callable[[Job], Job],
-    ) -> None:
-        self.proposer = proposer
-        self.first: Job | None = first
-        self.resources = resources
-        self.finish = finish
-        self.jobs: list[Job] = []
-        self.running: set[int] = set()
-        self.stopped: set[int] = set()
+    def __init__(self) -> None:
         self.error: BaseException | None = None
 
-    def next(self) -> dict[str, Any] | str | None:
-        """The next trial's configuration; ``FINISHED`` once nothing runs either."""
-        job, self.first = self.first or self._safely(self.proposer.propose), None
-        if job is None or self.error is not None:
-            return None if self.running else Searcher.FINISHED
-        self.jobs.append(self.finish(job))
-        index = len(self.jobs) - 1
-        self.running.add(index)
-        return {"index": index, "parcel": _Parcel(self.jobs[index])}
-
-    def goes_on(self, index: int, metrics: dict[str, Any]) -> bool:
-        """Whether a training goes on after an epoch."""
-        held = self.resources.workers * self.resources.gpus or 1
-        own = {**metrics, "slot_seconds": metrics["seconds"] * held}
-        if self._safely(lambda: self.proposer.reported(self._key(index), own)) is not False:
-            return True
-        self.stopped.add(index)
-        return False
-
-    def tick(self) -> None:
-        self._safely(self.proposer.tick)
-
-    def started(self, index: int) -> None: ...
-    def reported(self, index: int, metrics: dict[str, Any]) -> None: ...
-
-    def retried(self, index: int, reason: str) -> None:
-        self._safely(lambda: self.proposer.retried(self._key(index), reason))
-
-    def finished(self, index: int) -> None:
-        self._end(index, None)
-
-    def failed(self, index: int, reason: str) -> None:
-        self._end(index, reason)
-
-    def _end(self, index: int, failure: str | None) -> None:
-        self.running.discard(index)
-        if index in self.stopped:  # nobody will go on with it
-            shutil.rmtree(self.jobs[index].folder, ignore_errors=True)
-        self._safely(lambda: self.proposer.ended(self._key(index), failure))
-
-    def _key(self, index: int) -> str:
-        return self.jobs[index].identity.id
-
-    def _safely(self, call: Callable[[], T]) -> T | None:
+    def __call__(self, call: Callable[[], T]) -> T | None:
         if self.error is not None:
             return None
         try:
@@ -223,29 +95,123 @@ class _Course:
             return None
 
 
-class _Searcher(Searcher):
-    """Tune's view of the proposer."""
+class _Course(Campaign):
+    """A campaign whose jobs are proposed when there is room for them."""
 
-    def __init__(self, course: _Course) -> None:
-        super().__init__()
-        self.course = course
-
-    def suggest(self, trial_id: str) -> Any:
-        return self.course.next()
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    def __init__(
+        self,
+        proposer: Proposer,
+        first: Job | None,
+        cluster: Cluster,
+        resources: Resources,
+        finish: Callable[[Job], Job],
+        limits: Limits,
+        concurrent: int | None,
+        lease_seconds: float,
     ) -> None:
-        """The callback hears of it."""
+        self.proposed: list[Job] = []
+        self.safe = _Safe()
+        self.stopped: set[int] = set()
+        self._proposer = proposer
+        self._first = first
+        self._resources = resources
+        self._finish = finish
+        self._concurrent = concurrent
+        self._asked = -_LOOK_EVERY
+        super().__init__(
+            self.proposed,
+            cluster,
+            _Listener(self, proposer),
+            lambda free: Schedule([], cluster, limits, free, grows=True),
+            lease_seconds,
+        )
 
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing is restored: the study and the store remember."""
+    @property
+    def is_over(self) -> bool:
+        return self.schedule.is_over and (self.schedule.stopping is not None or self._is_done())
 
-    def get_state(self) -> dict[str, Any]:
-        return {}
+    def next(self) -> Start | None:
+        start = super().next()
+        if start is None and self._has_room and (job := self._propose()) is not None:
+            self.proposed.append(self._finish(job))
+            self.schedule.add(self._resources)
+            start = self.schedule.next()
+        return start
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune saves itself; nothing is restored from there
+    def tick(self) -> None:
+        super().tick()
+        self.safe(self._proposer.tick)
+        if self.safe.error is not None:
+            self.schedule.stop(Stop("an error of this driver's"))
+
+    def goes_on(self, index: int, metrics: dict[str, Any]) -> bool:
+        """Whether a training goes on after an epoch."""
+        held = self._resources.workers * self._resources.gpus or 1
+        own = {**metrics, "slot_seconds": metrics["seconds"] * held}
+        if self.safe(lambda: self._proposer.reported(self.key(index), own)) is not False:
+            return True
+        self.stopped.add(index)
+        return False
+
+    def key(self, index: int) -> str:
+        """What the proposer knows a training by."""
+        return self.proposed[index].identity.id
+
+    @property
+    def _has_room(self) -> bool:
+        most = self._concurrent is None or len(self.schedule.running) < self._concurrent
+        return most and self.schedule.has_room(self._resources)
+
+    def _propose(self) -> Job | None:
+        """The next job; whoever has none now is asked again a second later."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        if not self.schedule.running and time.monotonic() < self._asked + _LOOK_EVERY:
+            return None
+        self._asked = time.monotonic()
+        return self.safe(self._proposer.propose)
+
+    def _is_done(self) -> bool:
+        """Whether nothing more will be proposed; looked up no more often than asked."""
+        return self._first is None and bool(self.safe(lambda: self._proposer.done))
+
+
+class _Listener:
+    """A watcher of ``cluster.trials`` that tells the proposer."""
+
+    def __init__(self, course: _Course, proposer: Proposer) -> None:
+        self._course = course
+        self._proposer = proposer
+
+    def started(self, index: int) -> None: ...
+    def reported(self, index: int, metrics: dict[str, Any]) -> None: ...
+
+    def retried(self, index: int, reason: str) -> None:
+        self._note(index, f"goes on after: {reason}")
+
+    def held(self, index: int, holder: str) -> None:
+        self._note(index, f"is trained by {holder}; its score is waited for")
+
+    def finished(self, index: int, *, elsewhere: bool) -> None:
+        if index in self._course.stopped:  # nobody will go on with it
+            shutil.rmtree(self._course.proposed[index].folder, ignore_errors=True)
+        self._end(index, None)
+
+    def stopped(self, index: int) -> None:
+        self._end(index, None)
+
+    def failed(self, index: int, reason: str) -> None:
+        self._end(index, reason)
+
+    def stopping(self, stop: Stop) -> None:
+        self._course.safe(lambda: self._proposer.noted(None, f"Stopping: {stop.why}."))
+
+    def _end(self, index: int, failure: str | None) -> None:
+        self._course.safe(lambda: self._proposer.ended(self._course.key(index), failure))
+
+    def _note(self, index: int, text: str) -> None:
+        self._course.safe(lambda: self._proposer.noted(self._course.key(index), text))
 
 
 class _Stopper(FIFOScheduler):
@@ -253,22 +219,13 @@ class _Stopper(FIFOScheduler):
 
     def __init__(self, course: _Course) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.course = course
+        self._course = course
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}
+        return {}  # Tune saves what it is given; nothing is restored
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        if "epoch" not in result or "failure" in result:
+        if "epoch" not in result:
             return str(TrialScheduler.CONTINUE)
-        goes_on = self.course.goes_on(trial.config["index"], result)
+        goes_on = self._course.goes_on(trial.config["index"], result)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
-
-
-class _Ticking(_Bridge):
-    """Also tells the course that time passes."""
-
-    watcher: _Course
-
-    def on_step_begin(self, iteration: int, trials: list[Trial], **_: Any) -> None:
-        self.watcher.tick()

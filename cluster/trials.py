@@ -1,25 +1,27 @@
-"""Takes jobs and a connected Ray; lets Ray Tune schedule them until each has its record."""
+"""Takes jobs and a connected Ray; lets Ray Tune run them until each has its record."""
 
+import contextlib
+import itertools
 import logging
-import math
-from collections.abc import Callable, Sequence
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Protocol
 
-import ray.train
 from ray import tune
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchTrainer
 from ray.tune.experiment import Trial
-from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
 
 from cluster.connect import Cluster
-from cluster.failures import is_loss, name_failure
-from cluster.jobs import Job, RayNames, Resources
-from cluster.snapshot import runs_from
-from cluster.worker import HUNG, Report, record_failure, run_job
+from cluster.failures import name_failure
+from cluster.jobs import UNKNOWN, Hardware, Job, Resources
+from cluster.lease import Watch, holder_of
+from cluster.schedule import DEFAULT, FreeIf, Limits, Schedule, Start, Stop
+from cluster.trial import STOP, bundle, ray_names, run_trial
+from cluster.worker import HUNG, Work, record_failure, run_job
 from csl.errors import InputError
 from results.schema import Failure
 
@@ -27,10 +29,7 @@ MAX_RETRIES = 10
 """How often a training may be lost to its machines before it counts as failed."""
 
 _LOADER_WORKERS = 4  # per GPU, where there are the CPUs
-_MAY_PASS_ALONE = (Failure.OUT_OF_MEMORY, Failure.WORKER_CRASHED)
-
-Work = Callable[[Job, Report], None]
-"""What a worker does with a job: ``run_job``, or a stand-in of the same shape in a benchmark."""
+_LOOK_EVERY = 10.0  # seconds between looks at what the cluster has
 
 
 class Watcher(Protocol):
@@ -39,8 +38,11 @@ class Watcher(Protocol):
     def started(self, index: int) -> None: ...
     def reported(self, index: int, metrics: dict[str, Any]) -> None: ...
     def retried(self, index: int, reason: str) -> None: ...
-    def finished(self, index: int) -> None: ...
+    def finished(self, index: int, *, elsewhere: bool) -> None: ...
     def failed(self, index: int, reason: str) -> None: ...
+    def held(self, index: int, holder: str) -> None: ...
+    def stopped(self, index: int) -> None: ...
+    def stopping(self, stop: Stop) -> None: ...
 
 
 def default_resources(
@@ -69,63 +71,90 @@ def default_resources(
     return Resources(workers=workers, cpus=1, gpus=per_worker, loader_workers=loader_workers)
 
 
-def run_jobs(jobs: Sequence[Job], cluster: Cluster, watcher: Watcher, work: Work = run_job) -> None:
-    """Run every job; each leaves a record, complete or failed, unless it is interrupted.
+def run_jobs(
+    jobs: Sequence[Job],
+    cluster: Cluster,
+    watcher: Watcher,
+    work: Work = run_job,
+    limits: Limits = DEFAULT,
+) -> Stop | None:
+    """Run every job; each leaves a record, complete or failed, unless the run is stopped.
 
     A training lost to its machines goes on from its last checkpoint, up to ``MAX_RETRIES`` times.
-    One that ran out of memory, or that crashed, is tried once more at the end, with its device for
-    itself. Tune's own folder is the cluster's scratch: what is done is what the store says.
+    What another driver holds is put aside until that one is done with it, or dead. The first
+    SIGINT or SIGTERM stops the run as ``limits`` may: nothing more starts, what runs ends with a
+    checkpoint. Tune's own folder is the cluster's scratch: what is done is what the store says.
 
     Args:
-        jobs: the trainings; all occupy the same resources.
+        jobs: the trainings, of any sizes, in order.
         cluster: where.
         watcher: told of progress.
         work: what each worker does.
+        limits: when to end early.
+
+    Returns:
+        Why it was stopped; None if it came to its end.
+
+    Raises:
+        KeyboardInterrupt: a second signal; what runs is lost up to its last checkpoint.
     """
-    for name in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    wants = jobs[0].resources
-    bridge = _Bridge(jobs, watcher, again=True)
-    _tune(jobs, range(len(jobs)), bridge, cluster, work, slots(cluster, wants))
-    if bridge.to_try_again:
-        alone = replace(wants, gpus=math.ceil(wants.gpus))
-        jobs = [replace(job, resources=alone) for job in jobs]
-        concurrent = slots(cluster, alone) if alone.gpus else 1
-        last = _Bridge(jobs, watcher, again=False)
-        _tune(jobs, sorted(bridge.to_try_again), last, cluster, work, concurrent)
+    lease = jobs[0].safety.lease_seconds
+    wants = [job.resources for job in jobs]
+    campaign = Campaign(
+        jobs, cluster, watcher, lambda free: Schedule(wants, cluster, limits, free), lease
+    )
+    return run_campaign(campaign, work, "wave")
 
 
-def _tune(
-    jobs: Sequence[Job],
-    indices: Sequence[int],
-    bridge: "_Bridge",
-    cluster: Cluster,
-    work: Work,
-    concurrent: int,
-) -> None:
-    """One experiment of Tune's over the jobs of these indices."""
-    wants = jobs[0].resources
-    nested = wants.workers > 1
-    # The driver of a data-parallel trial takes nothing but a mark of the head node: Ray Train
-    # makes its own placement group, and counting the workers twice would deadlock.
-    bundle = {"node:__internal_head__": 0.001} if nested else _bundle(wants)
-    trial = _nested_trial if nested else _trial
+def run_campaign(
+    campaign: "Campaign", work: Work, name: str, scheduler: TrialScheduler | None = None
+) -> Stop | None:
+    """Run what a campaign gives until it is over.
+
+    Args:
+        campaign: gives trainings one after another.
+        work: what each worker does.
+        name: of Tune's experiments, in the run's scratch.
+        scheduler: Tune's; None: nothing is stopped early.
+
+    Returns:
+        Why it was stopped; None if it came to its end.
+
+    Raises:
+        KeyboardInterrupt: a second signal; what runs is lost up to its last checkpoint.
+    """
+    for logger in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    with _signals(campaign):
+        for wave in itertools.count():
+            _tune(campaign, work, f"{name}-{wave}", scheduler)
+            campaign.all_ended()
+            if campaign.is_over:
+                return campaign.schedule.stopping
+    raise AssertionError("waves end when all is over")
+
+
+def _tune(campaign: "Campaign", work: Work, name: str, scheduler: TrialScheduler | None) -> None:
+    """One experiment of Tune's."""
+    scratch = campaign.cluster.scratch
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(trial, jobs=tuple(jobs), work=work, scratch=cluster.scratch),
-            tune.PlacementGroupFactory([bundle]),
+            tune.with_parameters(run_trial, work=work, scratch=scratch),
+            lambda config: tune.PlacementGroupFactory([_bundle(config["job"].resources)]),
         ),
-        param_space={"index": tune.grid_search(list(indices))},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=concurrent,
-            reuse_actors=not nested,
-            trial_name_creator=lambda trial: jobs[trial.config["index"]].identity.id,
-            trial_dirname_creator=lambda trial: jobs[trial.config["index"]].identity.id,
+            search_alg=_Next(campaign),
+            scheduler=scheduler,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=_identity,
+            trial_dirname_creator=_identity,
         ),
         run_config=tune.RunConfig(
-            name="trials" if bridge.again else "alone",
-            storage_path=str(cluster.scratch),
-            callbacks=[bridge],
+            name=name,
+            storage_path=str(scratch),
+            callbacks=[_Bridge(campaign)],
+            stop=_Impatience(campaign),
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
             verbose=0,
         ),
@@ -134,126 +163,209 @@ def _tune(
 
 
 def _bundle(wants: Resources) -> dict[str, float]:
-    return {"CPU": wants.cpus, **({"GPU": wants.gpus} if wants.gpus else {})}
+    """What a trial occupies itself.
+
+    One of several workers takes nothing but a mark of the head node: Ray Train makes its own
+    placement group, and counting the workers twice would deadlock."""
+    return bundle(wants) if wants.workers == 1 else {"node:__internal_head__": 0.001}
 
 
-def slots(cluster: Cluster, wants: Resources) -> int:
-    """How many trainings fit at once."""
-    by_cpu = cluster.cpus // (wants.workers * wants.cpus)
-    by_gpu = cluster.gpus // (wants.workers * wants.gpus) if wants.gpus else by_cpu
-    return max(1, int(min(by_cpu, by_gpu)))
+def _identity(trial: Trial) -> str:
+    name: str = trial.config["job"].identity.id
+    return name
 
 
-def _trial(config: dict[str, Any], jobs: tuple[Job, ...], work: Work, scratch: Path) -> None:
-    """One worker: train in the trial's own process."""
-    try:
-        work(_named(jobs[config["index"]]), tune.report)
-    except Exception as error:  # recorded by the worker: the trial ends, Tune retries nothing
-        tune.report({"failure": name_failure(error).value})
+class Campaign:
+    """The run's jobs, and what is told of them to schedule and watcher.
+
+    Args:
+        jobs: by index.
+        cluster: where.
+        watcher: told of progress.
+        make_schedule: of what says when another driver's trainings are free.
+        lease_seconds: after so long without a sign of life another driver is dead.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        cluster: Cluster,
+        watcher: Watcher,
+        make_schedule: Callable[[FreeIf], Schedule],
+        lease_seconds: float,
+    ) -> None:
+        self.jobs = jobs
+        self.cluster = cluster
+        self.watcher = watcher
+        self.watch = Watch(lease_seconds)
+        self.schedule = make_schedule(self._free_if)
+        self.interrupted = False
+        self._told = False
+        self._looked = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune saves what it is given; a terminal cannot be, and nothing is restored
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will ever start again."""
+        return self.schedule.is_over
+
+    def next(self) -> Start | None:
+        """What may start now."""
+        self.tick()
+        return self.schedule.next()
+
+    def tick(self) -> None:
+        """Called about ten times a second."""
+        schedule = self.schedule
+        schedule.tick()
+        if self.interrupted:
+            schedule.stop(Stop("interrupted", interrupted=True))
+        if schedule.stopping is not None and not self._told:
+            self._told = True
+            (self.cluster.scratch / STOP).touch()
+            self.watcher.stopping(schedule.stopping)
+        if (now := time.monotonic()) >= self._looked + _LOOK_EVERY:
+            self._looked = now
+            schedule.cluster = self.cluster.now()
+
+    def ended(self, index: int, result: dict[str, Any]) -> None:
+        """A trial's last report, see ``run_trial``."""
+        if "held" in result:
+            self.schedule.was_held(index)
+            self.watcher.held(index, result["held"])
+        elif "stopped" in result:
+            self.schedule.was_stopped(index)
+            self.watcher.stopped(index)
+        elif "failure" in result:
+            self.failed(index, result["failure"], result["exception"])
+        else:
+            elsewhere = "elsewhere" in result
+            self.schedule.finished(index, elsewhere=elsewhere)
+            self.watcher.finished(index, elsewhere=elsewhere)
+
+    def failed(self, index: int, failure: str, exception: str, *, lost: bool = False) -> None:
+        if self.schedule.failed(index, failure, exception, lost=lost):
+            self.watcher.retried(index, f"{failure}, at the end")
+        else:
+            self.watcher.failed(index, failure)
+
+    def all_ended(self) -> None:
+        """Tune is done: what it had to kill can be resumed."""
+        for index in self.schedule.gave_up():
+            self.watcher.stopped(index)
+
+    def record_loss(self, index: int, error: BaseException, trial: str) -> str:
+        """Record the attempt that has just been lost; gives its failure's name."""
+        job = replace(self.jobs[index], ray=ray_names(trial))
+        hung = job.folder / HUNG
+        failure = Failure.TIMED_OUT if hung.exists() else name_failure(error)
+        hung.unlink(missing_ok=True)
+        holder = holder_of(job.folder) if job.resources.workers == 1 else None
+        place = UNKNOWN if holder is None else Hardware(host=holder.host)
+        record_failure(job, failure, error, datetime.now(UTC), hardware=place)
+        return failure.value
+
+    def _free_if(self, index: int) -> frozenset[str] | None:
+        job = self.jobs[index]
+        return self.watch.dead(job.folder, job.run.id)
 
 
-def _nested_trial(config: dict[str, Any], jobs: tuple[Job, ...], work: Work, scratch: Path) -> None:
-    """Several workers: the same function on each, under Ray Train."""
-    job, started_at = _named(jobs[config["index"]]), datetime.now(UTC)
-    trainer = TorchTrainer(
-        _train_worker,
-        train_loop_config={"job": job, "work": work},
-        scaling_config=ScalingConfig(
-            num_workers=job.resources.workers,
-            use_gpu=job.resources.gpus > 0,
-            resources_per_worker=_bundle(job.resources),
-        ),
-        run_config=RunConfig(
-            name=f"train-{job.identity.id}",
-            storage_path=str(scratch),
-            callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
-            failure_config=FailureConfig(max_failures=0),  # Tune retries, see MAX_RETRIES
-        ),
-    )
-    try:
-        trainer.fit()
-    except TrainingFailedError as error:
-        if is_loss(error):
-            raise
-        failure = name_failure(error)
-        record_failure(job, failure, error, started_at)
-        tune.report({"failure": failure.value})
+class _Next(Searcher):
+    """Gives Tune the next training when it may start: Tune never knows of those that wait."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        super().__init__()
+        self._campaign = campaign
+        self._indices: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        start = self._campaign.next()
+        if start is not None:
+            self._indices[trial_id] = start.index
+            job = replace(self._campaign.jobs[start.index], resources=start.resources)
+            return {"index": start.index, "job": job, "dead": start.dead}
+        if self._campaign.is_over:
+            return Searcher.FINISHED  # type: ignore[return-value]
+        return None
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The bridge hears it with more detail."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing is restored: the store is the memory."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing is restored: the store is the memory."""
 
 
-def _named(job: Job) -> Job:
-    """The job as the trial that runs here knows it.
+class _Impatience(tune.Stopper):
+    """Ends what was asked to stop and has not within its time."""
 
-    Under ``ray job submit --working-dir`` workers run that folder's copy, not the snapshot."""
-    code = job.code
-    if code.snapshot and not runs_from(code.snapshot):
-        code = replace(code, snapshot=None)
-    return replace(job, code=code, ray=_ray_names(tune.get_context().get_trial_id()))
+    def __init__(self, campaign: Campaign) -> None:
+        self._campaign = campaign
 
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
 
-def _ray_names(trial: str) -> RayNames:
-    return RayNames(ray.get_runtime_context().get_job_id(), trial)
-
-
-def _train_worker(config: dict[str, Any]) -> None:
-    config["work"](config["job"], ray.train.report)
+    def stop_all(self) -> bool:
+        return self._campaign.schedule.must_end
 
 
 class _Bridge(tune.Callback):
-    """Passes Tune's events on to the watcher, and records what ended without a record.
+    """Passes Tune's events on, and records what ended without a record."""
 
-    Args:
-        jobs, watcher: as of ``run_jobs``.
-        again: whether what crashes will be tried again.
-    """
+    def __init__(self, campaign: Campaign) -> None:
+        self._campaign = campaign
+        self._last: dict[str, dict[str, Any]] = {}  # reports that end trials, until they do
 
-    def __init__(self, jobs: Sequence[Job], watcher: Watcher, *, again: bool) -> None:
-        self.jobs = jobs
-        self.watcher = watcher
-        self.again = again
-        self.failures: dict[int, str] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune saves its callbacks; a terminal cannot be saved, and nothing is restored
-
-    @property
-    def to_try_again(self) -> set[int]:
-        """The jobs that failed, but might not if they were alone."""
-        return {i for i, name in self.failures.items() if self.again and name in _MAY_PASS_ALONE}
+    def on_step_begin(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        self._campaign.tick()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self.watcher.started(trial.config["index"])
+        self._campaign.watcher.started(trial.config["index"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
-        if "failure" in result:
-            self.failures[trial.config["index"]] = result["failure"]
-        elif "epoch" in result:
-            self.watcher.reported(trial.config["index"], result)
+        if "epoch" in result:
+            self._campaign.schedule.did_an_epoch()
+            self._campaign.watcher.reported(trial.config["index"], result)
+        else:
+            self._last[trial.trial_id] = result
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
     ) -> None:
-        index = trial.config["index"]
-        if index not in self.failures:
-            self.watcher.finished(index)
-        elif index in self.to_try_again:
-            self.watcher.retried(index, f"{self.failures[index]}, at the end")
-        else:
-            self.watcher.failed(index, self.failures[index])
+        self._campaign.ended(trial.config["index"], self._last.pop(trial.trial_id, {}))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self.watcher.retried(trial.config["index"], self._recorded(trial))
+        self._campaign.watcher.retried(trial.config["index"], self._recorded(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self.watcher.failed(trial.config["index"], self._recorded(trial))
+        self._campaign.failed(trial.config["index"], self._recorded(trial), "", lost=True)
 
     def _recorded(self, trial: Trial) -> str:
-        """Record the attempt that has just been lost; gives its failure's name."""
         error = trial.get_pickled_error() or trial.get_error() or RuntimeError("no error was kept")
-        job = replace(self.jobs[trial.config["index"]], ray=_ray_names(trial.trial_id))
-        hung = job.folder / HUNG
-        failure = Failure.TIMED_OUT if hung.exists() else name_failure(error)
-        hung.unlink(missing_ok=True)
-        record_failure(job, failure, error, datetime.now(UTC))
-        return failure.value
+        return self._campaign.record_loss(trial.config["index"], error, trial.trial_id)
+
+
+@contextlib.contextmanager
+def _signals(campaign: Campaign) -> Iterator[None]:
+    """Within this context the first signal stops the run gently, the second at once."""
+
+    def handle(number: int, frame: object) -> None:
+        if campaign.interrupted:
+            raise KeyboardInterrupt
+        campaign.interrupted = True
+
+    caught = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handle) for number in caught}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

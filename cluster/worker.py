@@ -6,6 +6,7 @@ rank under Ray Train for several.
 
 import json
 import shutil
+import time
 import traceback
 import uuid
 from collections.abc import Callable
@@ -20,10 +21,13 @@ from torch import distributed
 from cluster.devices import Device
 from cluster.failures import name_failure
 from cluster.jobs import UNKNOWN, Hardware, Job, provenance
+from cluster.lease import LeaseLostError
+from cluster.lease import clear as clear_leases
 from cluster.logs import printed_to, tail
 from cluster.watchdog import watched
 from csl import checkpoint
 from csl.data.source import class_names
+from csl.errors import StoppedError
 from csl.outcome import EpochReport, Outcome
 from csl.trainer import RESUME, train
 from results.schema import (
@@ -42,6 +46,8 @@ HUNG = "hung"
 """Stands beside the checkpoint of a training that its watchdog killed."""
 
 Report = Callable[[dict[str, float]], None]
+Work = Callable[[Job, Report], None]
+"""What a worker does with a job: ``run_job``, or a stand-in of the same shape in a benchmark."""
 
 
 def run_job(job: Job, report: Report) -> None:
@@ -53,7 +59,9 @@ def run_job(job: Job, report: Report) -> None:
             where evaluated, ``mean_iou`` (percent).
 
     Raises:
-        Exception: whatever ended the training. It is recorded before, unless this is one of
+        StoppedError: the job's stop file is there.
+        LeaseLostError: another process has taken over; nothing was written since.
+        Exception: whatever else ended the training. It is recorded before, unless this is one of
             several workers: who started them knows what became of the others.
     """
     rank = distributed.get_rank() if distributed.is_initialized() else 0
@@ -87,6 +95,10 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
             _note_progress(job, {"launched_as": job.launched_as, **metrics, **optional, **energy})
         report({**metrics, "seconds": epoch.seconds, **optional})
 
+    def check_lease() -> None:
+        if job.lease is not None:
+            job.lease.check()
+
     try:
         outcome = train(
             job.training,
@@ -97,8 +109,15 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
             job.resources.loader_workers,
             job.safety.checkpoint_steps,
             alive,
+            check_lease,
+            None if job.stop is None else _asked_by(job.stop),
         )
+        record = _complete_record(job, outcome, started_at, hardware)
+        check_lease()
+    except (StoppedError, LeaseLostError):
+        raise
     except Exception as error:
+        check_lease()  # whoever has taken over may have brought this about
         if not distributed.is_initialized():
             name = name_failure(error)
             record_failure(job, name, error, started_at, tuple(curve), hardware)
@@ -107,7 +126,8 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
         if device.type == "cuda":
             torch.cuda.empty_cache()  # the trial's process is used again
     if leads:
-        Store(job.store).write(_complete_record(job, outcome, started_at, hardware))
+        Store(job.store).write(record)
+        clear_leases(job.folder)
         checkpoint.remove(job.folder / RESUME)
         for no_longer_needed in (job.folder / PROGRESS, *job.folder.glob("*.log")):
             no_longer_needed.unlink(missing_ok=True)
@@ -125,6 +145,20 @@ def record_failure(
     Store(job.store).write(failed_record(job, failure, error, started_at, curve, hardware))
     if failure in FINAL_FAILURES:
         shutil.rmtree(job.folder, ignore_errors=True)
+
+
+def _asked_by(stop: Path) -> Callable[[], bool]:
+    """Says whether the file is there; looks once a second."""
+    looked = 0.0
+
+    def asked() -> bool:
+        nonlocal looked
+        if (now := time.monotonic()) < looked + 1:
+            return False
+        looked = now
+        return stop.exists()
+
+    return asked
 
 
 def _note_progress(job: Job, seen: dict[str, object]) -> None:

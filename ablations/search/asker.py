@@ -163,10 +163,10 @@ class Asker:
             each.stop = each.lost = True  # Ray was interrupted
         self._settle(each)
 
-    def retried(self, key: str, reason: str) -> None:
-        """A training was lost and goes on from its checkpoint."""
-        each = self._of(key)
-        self.display.noted(f"trial {each.trial.number} goes on after: {reason}")
+    def noted(self, key: str | None, text: str) -> None:
+        """Something worth saying, about a training or about all."""
+        about = "" if key is None else f"trial {self._of(key).trial.number} "
+        self.display.noted(about + text)
 
     def hand_back(self) -> None:
         """Give up what is under way here: whoever comes next goes on with it."""

@@ -97,10 +97,12 @@ def search(
 
     wanted = request.pose()
     console = Console(soft_wrap=True, highlight=False, markup=False, stderr=as_json)
-    interrupted = False
+    stopped = interrupted = False
     if not show:
         try:
-            run.search(wanted, launch, console, concurrent, confirm=confirm)
+            stop = run.search(wanted, launch, console, concurrent, confirm=confirm)
+            stopped = stop is not None
+            interrupted = stop is not None and stop.interrupted
         except KeyboardInterrupt:
             interrupted = True
     found = find(wanted, find_study(wanted.problem, wanted.store.location, wanted.name, wanted.url))
@@ -110,5 +112,5 @@ def search(
         views.print_found(Console(width=None if sys.stdout.isatty() else 200), found)
     for path in views.write_found(out, found) if out is not None else ():
         print(f"written: {path}", file=sys.stderr)
-    if interrupted:
-        raise typer.Exit(130)
+    if interrupted or stopped:
+        raise typer.Exit(130 if interrupted else 1)

@@ -22,6 +22,7 @@ from ablations.search.problem import Problem
 from ablations.search.study import open_study
 from ablations.search.warm import warm_up
 from cluster.jobs import Job
+from cluster.schedule import Stop
 from csl.identity import Identity, Training, identify
 from results.schema import Record
 from results.store import Store
@@ -66,7 +67,7 @@ class Search:
 
 def search(
     wanted: Search, launch: Launch, console: Console, concurrent: int | None, *, confirm: bool
-) -> None:
+) -> Stop | None:
     """Go on with a search until its budget is spent, then confirm; nothing stored is trained.
 
     Args:
@@ -74,6 +75,9 @@ def search(
         console: where to print.
         concurrent: how many trainings run at once; None: as many as fit.
         confirm: whether the best and the reference are trained on fresh seeds.
+
+    Returns:
+        Why it was stopped; None if it came to its end.
 
     Raises:
         InputError: data or weights cannot be used, the study is of another search, or the cluster
@@ -94,12 +98,13 @@ def search(
             """Connected when it is first needed: a finished search needs none."""
             return stack.enter_context(on_ray(Path(wanted.store.location).resolve(), launch))
 
-        _search(wanted, study, ray, console, concurrent)
-        if confirm:
+        stop = _search(wanted, study, ray, console, concurrent)
+        if confirm and stop is None:
             plan = make_plan((confirmed_grid(wanted, study),), wanted.places, wanted.store)
             if plan.to_run:
                 check_inputs(plan, launch)
-                train(plan, ray())
+                stop = train(plan, ray())
+        return stop
 
 
 def _search(
@@ -108,7 +113,7 @@ def _search(
     ray: Callable[[], OnRay],
     console: Console,
     concurrent: int | None,
-) -> None:
+) -> Stop | None:
     drivers = Drivers(study)
     known = warm_up(
         wanted.problem, study, drivers, wanted.store.headers(), wanted.identify, wanted.look_up
@@ -121,11 +126,20 @@ def _search(
     try:
         first = asker.propose()
         if first is None and asker.done:
-            return
+            return None
         with view.on(ray().console):
             from cluster.search_trials import run_search
 
-            run_search(asker, first, ray().cluster, ray().resources, ray().finish, concurrent)
+            return run_search(
+                asker,
+                first,
+                ray().cluster,
+                ray().resources,
+                ray().finish,
+                ray().limits,
+                concurrent,
+                lease_seconds=ray().safety.lease_seconds,
+            )
     finally:
         asker.hand_back()
 

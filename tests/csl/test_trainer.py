@@ -212,7 +212,7 @@ def test_a_training_that_is_stopped_loses_not_a_step(
     undisturbed: tuple[Outcome, Path], tmp_path: Path, at: int, done: int
 ) -> None:
     """Two steps and three validation batches are an epoch: it may be asked at each of them."""
-    asked, steps = 0, 0
+    asked = 0
 
     def stop() -> bool:
         nonlocal asked

@@ -1,6 +1,7 @@
-"""Kills a driver in the middle of a grid: the same command ends with the undisturbed table."""
+"""Kills a driver in the middle of a grid, or starts two: the table is the undisturbed one."""
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -96,3 +97,27 @@ def test_a_killed_driver_goes_on_and_prints_the_same_table(
     _, alive = psutil.wait_procs(agents, timeout=150)
     assert not alive, "Ray's agents outlived their driver"
     assert {path.name for path in store.iterdir()} == {"checkpoints", "code", "logs", "records"}
+
+
+def test_two_drivers_share_a_grid_and_train_nothing_twice(
+    undisturbed: tuple[Path, str], tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    command = [*CSL, "run", *GRID, "--store", str(store), "--cpus", "1"]
+    drivers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        outputs = [driver.communicate(timeout=400)[0] for driver in drivers]
+    finally:
+        for driver in drivers:
+            driver.kill()
+            driver.wait()
+    assert [driver.returncode for driver in drivers] == [0, 0], outputs
+    records = Store(store).records()
+    assert [record.status for record in records] == ["complete"] * 5
+    assert len({record.identity for record in records}) == 5
+    trained = [len(re.findall(r"seed 0  finished  ", output)) for output in outputs]
+    assert sum(trained) == 5
+    assert min(trained) > 0, f"one of them did all the work: {outputs}"
+    for output in outputs:
+        assert table(output) == table(undisturbed[1])
+    assert not list(store.glob("checkpoints/*/lease-*"))
