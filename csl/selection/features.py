@@ -116,17 +116,16 @@ def _write_features(
     sums: ClassSums, names: tuple[str, ...], shifted: Tensor, others: int, scale: str
 ) -> None:
     """Into shifted [B, C, N], in float64, from the sums over the ``others`` = K - 1 classes."""
+    lacking, rest = shifted[:, 0], sums.rest.double()
     gap = sums.second.double().sub_(sums.top)  # of logits, at most 0
-    runner_up = gap.exp()
-    odds = runner_up * sums.rest  # (1 - p) / p
-    partition = odds + 1  # 1 / p
-    runner_up.div_(partition)  # now the second largest probability
-    lacking = shifted[:, 0]
-    torch.mul(runner_up, sums.rest, out=lacking).neg_()
+    runner_up = gap.exp() if sums.surprise is not None else gap.exp_()
+    torch.mul(runner_up, rest, out=lacking).add_(1)  # for now 1 / p
+    runner_up.div_(lacking)  # now the second largest probability
+    torch.mul(runner_up, rest, out=lacking).neg_()
     residual_entropy = None
     if sums.surprise is not None:  # every term is positive: nothing cancels
-        log_partition = odds.log1p()
-        residual_entropy = runner_up * ((log_partition - gap) * sums.rest + sums.surprise)
+        log_partition = lacking.log1p().neg_()  # log 1 / p
+        residual_entropy = runner_up * ((log_partition - gap) * rest + sums.surprise)
     for name, out in zip(names[1:], shifted.unbind(1)[1:], strict=True):
         if name == "dispersion":
             _write_dispersion(sums, runner_up, out, others, scale)
@@ -136,7 +135,7 @@ def _write_features(
             assert residual_entropy is not None, f"{name} is no feature"
             torch.neg(residual_entropy, out=out)
             if name == "entropy":
-                out.sub_(log_partition / partition)
+                out.sub_((lacking + 1).mul_(log_partition))
 
 
 def _write_dispersion(

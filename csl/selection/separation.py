@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 _ROUNDING = 8 * torch.finfo(torch.float64).eps
+_TINY = torch.finfo(torch.float64).tiny  # of what may be 0, but then so is what it divides
 _SWEEPS = 12  # Jacobi converges quadratically: 5 matrices of a size up to 5 take 6 or 7
 
 
@@ -76,25 +77,24 @@ def _closed_form(features: Tensor, inside: Tensor, shift: float) -> Tensor:
 
     # Gram matrix [[a, b], [b, c]]. Its determinant a·c - b² cancels when the features are nearly
     # collinear, which they are; a·Σ(second - (b/a)·first)² is the same number without it.
-    (a, b), (_, c) = torch.bmm(counted, counted.mT).permute(1, 2, 0)
-    slope = torch.where(a > 0, b / a, 0)
-    line = torch.addcmul(second, first, slope[:, None], value=-1)
+    a, b, _, c = torch.bmm(counted, counted.mT).flatten(1).unbind(1)
+    slope = b / a.clamp(min=_TINY)
+    line = torch.addcmul(second, first, slope.unsqueeze(1), value=-1)
     off_line = _dot(line, line)
-    determinant = a * off_line
-    spread = off_line > _ROUNDING**2 * c  # more than rounding; else of rank one
+    spread = off_line > _ROUNDING**2 * c  # more than rounding; else the rank is one
 
     half_difference = (a - c) / 2
     larger = (a + c) / 2 + torch.hypot(half_difference, b)
-    smaller = torch.where(larger > 0, determinant / larger, 0)
+    smaller = a * off_line / larger.clamp(min=_TINY)
     # Angle of the leading eigenvector: tan 2φ = 2b / (a - c).
     angle = torch.atan2(b, half_difference) / 2
     cosine, sine = angle.cos(), angle.sin()
 
     # |V_1| >= |V_2| without dividing by σ_2, which may be 0.
-    along = torch.stack([cosine, sine], dim=1) * smaller.sqrt()[:, None]
-    across = torch.stack([-sine, cosine], dim=1) * (larger.sqrt() * spread)[:, None]
-    sides = torch.bmm(torch.stack([along, across], dim=1), counted).abs_()
-    return torch.ge(sides[:, 0], sides[:, 1], out=sides[:, 0]).mul_(inside)
+    vectors = torch.stack([cosine, sine, -sine, cosine], dim=1).view(-1, 2, 2)
+    sigmas = torch.stack([smaller, larger * spread], dim=1).sqrt()
+    first, second = torch.bmm(vectors * sigmas.unsqueeze(2), counted).abs_().unbind(1)
+    return torch.ge(first, second, out=first).mul_(inside)
 
 
 def _by_rotation(features: Tensor, inside: Tensor, shift: float) -> Tensor:
@@ -140,9 +140,8 @@ def _top_two(rows: Tensor) -> tuple[Tensor, Tensor]:
     size keep their relative accuracy, which is what bidiagonalization loses.
     """
     first = rows[:, :1]
-    slope = (rows * first).sum(-1, keepdim=True) / first.square().sum(-1, keepdim=True).clamp(
-        min=torch.finfo(torch.float64).tiny
-    )
+    length = first.square().sum(-1, keepdim=True)
+    slope = (rows * first).sum(-1, keepdim=True) / length.clamp(min=_TINY)
     off_line = (rows - slope * first).norm(dim=-1)
     spread = (off_line > _ROUNDING * rows.norm(dim=-1)).any(-1)
     rows = rows.clone()
@@ -166,10 +165,9 @@ def _top_two(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
     """Σ one · other per row, [B]."""
-    return torch.bmm(one.unsqueeze(1), other.unsqueeze(2))[:, 0, 0]
+    return torch.bmm(one.unsqueeze(1), other.unsqueeze(2)).flatten()
 
 
 def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
     """Mean per row over the chosen entries; minus infinity where none is chosen."""
-    count, total = chosen.sum(1), _dot(values, chosen)
-    return torch.where(count > 0, total / count.clamp(min=1), -torch.inf)
+    return (_dot(values, chosen) / chosen.sum(1)).nan_to_num(nan=-torch.inf)

@@ -496,7 +496,7 @@ def test_an_address_that_nobody_answers(
     assert not launches
 
 
-@pytest.mark.parametrize("address", ["auto", "localhost", "host:port", "ray://127.0.0.1:10001", ""])
+@pytest.mark.parametrize("address", ["Auto", "localhost", "host:port", "ftp://127.0.0.1:10001", ""])
 def test_an_address_that_is_none(
     csl: Csl, spec: str, store: Store, launches: list[Any], address: str
 ) -> None:

@@ -237,7 +237,7 @@ def test_damage_anywhere_is_named_and_changes_no_other_record(store: Store, make
             assert all(headers[each.attempt] == each for each in seen)
             assert len(seen) == len(records) or any(path.name in str(w.message) for w in said)
             said.clear()
-            if trial % 8 == 0:
+            if trial % 16 == 0:
                 read = store.records()
                 assert all(whole[each.attempt] == each for each in read)
                 assert len(read) < len(records)
