@@ -19,7 +19,8 @@ from ablations import plan_views, views
 from ablations.data import data_app
 from ablations.layers import resolve_setting
 from ablations.plan import make_plan
-from ablations.request import DEFAULT_STORE, Choice, Request, StoreOption, with_options
+from ablations.request import DEFAULT_STORE, Choice, Launch, Request, StoreOption, with_options
+from ablations.search.command import search
 from ablations.spec import load_setting
 from ablations.store import store_app
 from ablations.texts import Rule, RuleOption, TableFormat, committed, format_of, render_tables
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
+app.command(epilog="Example: csl search alpha-theta-s --setting voc321 --data-root DIR")(search)
 
 
 class Document(StrEnum):
@@ -46,6 +48,7 @@ class Document(StrEnum):
 
     spec = "spec"
     campaign = "campaign"
+    search = "search"
     setting = "setting"
     places = "places"
 
@@ -68,93 +71,36 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 def run(
     request: Request,
     choice: Choice,
+    launch: Launch,
     rule: RuleOption = Rule.best,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Processes per training (Ray Train if > 1).  [default: the setting's, 1]"
-        ),
-    ] = None,
-    gpus_per_worker: Annotated[
-        float | None,
-        typer.Option(min=0, help="Default: the setting's, or 1 where the cluster has GPUs."),
-    ] = None,
-    cpus: Annotated[
-        int | None, typer.Option(min=1, help="CPUs of the local Ray; default: all.")
-    ] = None,
-    loader_workers: Annotated[
-        int | None,
-        typer.Option(min=0, help="Processes that prepare batches; default: up to 4 with a GPU."),
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="Join the Ray at host:port (auto: on this machine), or hand the run over to "
-            "the one whose dashboard is at http://host:port."
-        ),
-    ] = None,
     runtime_env: Annotated[
         Path | None,
         typer.Option(help="With http://: a .yaml file of what Ray installs on its nodes first."),
-    ] = None,
-    checkpoint_steps: Annotated[
-        int, typer.Option(min=1, help="Steps between checkpoints within an epoch.")
-    ] = 1000,
-    hang_minutes: Annotated[
-        float, typer.Option(min=0.01, help="A worker without a step for so long is restarted.")
-    ] = 30,
-    lease_seconds: Annotated[
-        float, typer.Option(min=1, help="Another run takes over from one that is silent so long.")
-    ] = 120,
-    stop_after_failures: Annotated[
-        int, typer.Option(min=0, help="Give up if the first so many all fail alike; 0: never.")
-    ] = 3,
-    max_hours: Annotated[
-        float | None, typer.Option(min=0, help="Stop after so long, to be gone on with later.")
     ] = None,
 ) -> None:
     """Train what a spec needs and the store lacks, then print its table.
 
     Running it again repeats nothing; after any kill, the same command goes on."""
     grids = request.grids
-    if address is not None and is_submission(address):
+    if launch.address is not None and is_submission(launch.address):
         from ablations.handover import hand_over
 
-        job = hand_over(request, sys.argv[1:], address, runtime_env)
-        print(f"{address} runs it as {job}, whatever becomes of this machine.")
-        print(f"follow: csl watch {job} --address {address}")
-        print(f"stop:   csl cancel {job} --address {address}")
+        job = hand_over(request, sys.argv[1:], launch.address, runtime_env)
+        print(f"{launch.address} runs it as {job}, whatever becomes of this machine.")
+        print(f"follow: csl watch {job} --address {launch.address}")
+        print(f"stop:   csl cancel {job} --address {launch.address}")
         return
-    if "://" in request.store:
-        raise InputError(
-            "checkpoints need a folder that every node sees",
-            key="--store",
-            value=request.store,
-            remedy="give a path on shared storage",
-        )
-    store = request.open_store()
+    store = request.open_folder()
     plan = make_plan(grids, request.places, store, choice.policy, choice.limits)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     plan_views.print_summary(console, plan)
     interrupted = False
     if plan.to_run:
         from ablations.launch import check_inputs, run_plan
-        from cluster.jobs import Safety
-        from cluster.schedule import Limits
 
-        seconds = None if max_hours is None else 3600 * max_hours
-        check_inputs(plan, workers, address)
+        check_inputs(plan, launch)
         try:
-            stop = run_plan(
-                plan,
-                workers=workers,
-                gpus=gpus_per_worker,
-                cpus=cpus,
-                address=address,
-                safety=Safety(checkpoint_steps, 60 * hang_minutes, lease_seconds),
-                loader_workers=loader_workers,
-                limits=Limits(stop_after_failures, seconds),
-            )
+            stop = run_plan(plan, launch)
             interrupted = stop is not None and stop.interrupted
         except KeyboardInterrupt:
             interrupted = True

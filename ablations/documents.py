@@ -154,8 +154,8 @@ def explain(error: ValidationError, file: object) -> InputError:
     unions = error.title == TrainingConfig.__name__
     tags = ("shapes", *LAYOUTS, "deeplabv3plus", "segformer", "dpt") if unions else ()
     path = [*fault["loc"]]
-    if path[:1] == ["variants"]:
-        del path[2:3]  # likewise: which kind of entry it is
+    if path[:1] in (["variants"], ["space"]):
+        del path[2:3]  # likewise: which kind of entry or parameter it is
     key = ".".join(str(part) for part in path if part not in tags)
     if fault["type"] == UNKNOWN_KEY:
         return InputError("unknown key", file=file, key=key, remedy="remove it, or mend its name")

@@ -1,21 +1,31 @@
 """Takes a plan; checks everything that can be checked, then has Ray train what is not stored."""
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
-from ablations.plan import Plan, Planned
-from cluster.jobs import Job, Resources, Run, Safety, command_line, read_code
-from cluster.schedule import DEFAULT, Limits, Stop, slots
+from rich.console import Console
+
+from ablations.plan import Plan
+from ablations.request import Launch
+from ablations.spec import Occupancy
+from cluster.connect import Cluster, check_address, connect
+from cluster.console import quiet
+from cluster.jobs import Code, Job, Resources, Run, command_line, read_code
+from cluster.schedule import Limits, Stop, slots
 from cluster.snapshot import take_snapshot
 from csl.config import DataConfig, TrainingConfig
 from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
+from csl.identity import Identity, Training
 from csl.locations import Locations
 
 _BATCH_NORM_MIN = 2
 
 
-def check_inputs(plan: Plan, workers: int | None, address: str | None) -> None:
+def check_inputs(plan: Plan, launch: Launch) -> None:
     """Everything a user may have got wrong, before any Ray process starts.
 
     Raises:
@@ -23,51 +33,39 @@ def check_inputs(plan: Plan, workers: int | None, address: str | None) -> None:
             nobody answers at the address.
         StoreError: the store cannot be written to.
     """
-    if address is not None:
-        from cluster.connect import check_address
+    check_trainings(
+        [(each.training, each.locations, each.occupancy) for each in plan.to_run], launch
+    )
+    plan.store.check_writable()
 
-        check_address(address)
-    for each in plan.to_run:
-        check_batches(each.training.config, workers or each.occupancy.workers)
-        if each.named.identity is None:
-            LAYOUTS[each.training.config.data.dataset].locate(None)  # says what is missing
+
+def check_trainings(
+    trainings: Sequence[tuple[Training, Locations, Occupancy]], launch: Launch
+) -> None:
+    """``check_inputs`` of some trainings, where their data lies, and what their settings occupy."""
+    if launch.address is not None:
+        check_address(launch.address)
+    for training, locations, occupancy in trainings:
+        data = training.config.data
+        check_batches(training.config, launch.occupancy(occupancy).workers)
+        if data.dataset != "shapes" and locations.data_root is None:
+            LAYOUTS[data.dataset].locate(None)  # says what is missing
 
     from csl.data.lists import open_lists
     from csl.data.source import check_masks
     from csl.models import require_weights
 
     splits: dict[tuple[DataConfig, Locations], set[str]] = {}
-    for each in plan.to_run:
-        where = each.training.config.data, each.locations
-        splits.setdefault(where, set()).add(each.training.split)
+    for training, locations, _ in trainings:
+        splits.setdefault((training.config.data, locations), set()).add(training.split)
     for (data, locations), names in splits.items():
         check_masks([open_lists(data, name, locations) for name in names], data, locations)
-    for network, file in {(e.training.config.network, e.locations.weights) for e in plan.to_run}:
+    for network, file in {(each.config.network, where.weights) for each, where, _ in trainings}:
         require_weights(network, file)
-    plan.store.check_writable()
 
 
-def run_plan(
-    plan: Plan,
-    *,
-    workers: int | None,
-    gpus: float | None,
-    cpus: int | None,
-    address: str | None,
-    safety: Safety,
-    loader_workers: int | None,
-    limits: Limits = DEFAULT,
-) -> Stop | None:
+def run_plan(plan: Plan, launch: Launch) -> Stop | None:
     """Train what the plan says on Ray; every ended training leaves a record.
-
-    Args:
-        workers: processes per training; None: as many as its setting says.
-        gpus: GPUs per worker; None: what its setting says, else one where the cluster has any.
-        cpus: CPUs of a local Ray; None means all.
-        address: a running Ray's; None starts a local one.
-        safety: how each training is guarded.
-        loader_workers: processes per worker that prepare batches; None: up to 4 with a GPU, else 0.
-        limits: when to end early.
 
     Returns:
         Why it was stopped; None if it came to its end.
@@ -77,77 +75,159 @@ def run_plan(
             not see the store or the data.
         KeyboardInterrupt: it was interrupted before it began, or twice.
     """
-    from cluster.connect import connect
-    from cluster.console import quiet
+    with on_ray(Path(plan.store.location).resolve(), launch) as ray:
+        return train(plan, ray)
+
+
+def train(plan: Plan, ray: "OnRay") -> Stop | None:
+    """``run_plan`` on a Ray that is connected already."""
+    from cluster.metrics import CampaignMetrics, several
     from cluster.progress import ProgressView
+    from cluster.trials import run_jobs
 
     store = Path(plan.store.location).resolve()
+    jobs = [
+        ray.finish(job, each.occupancy)
+        for job, each in zip(_jobs(plan, store), plan.to_run, strict=True)
+    ]
+    ray.check_paths(store, [job.locations for job in jobs])
+    labels = [job.launched_as for job in jobs]
+    epochs = [job.training.config.schedule.epochs for job in jobs]
+    places = min(slots(ray.cluster, job.resources) for job in jobs)
+    metrics = CampaignMetrics(",".join(grid.spec.name for grid in plan.grids), labels)
+    with ProgressView(ray.console, labels, epochs, places) as view:
+        stop = run_jobs(jobs, ray.cluster, several(view, metrics), limits=ray.limits)
+    if stop is not None and stop.example is not None:
+        name = jobs[stop.example].identity.id[:8]
+        ray.console.print(f"What went wrong: csl show {name} --store {plan.store.location}")
+    return stop
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """A connected Ray.
+
+    Args:
+        console: the real output; everything else this process prints goes to the run's log.
+        cluster: what was joined or started.
+        launch: what the user asked for.
+        run: this call of the driver.
+        snapshot: names the copy of the sources that workers run.
+    """
+
+    console: Console
+    cluster: Cluster
+    launch: Launch
+    run: Run
+    snapshot: str
+
+    @property
+    def limits(self) -> Limits:
+        """When to end early."""
+        return self.launch.ends
+
+    def finish(self, job: Job, occupancy: Occupancy) -> Job:
+        """The job with what is known once Ray runs, and its setting's share of the cluster.
+
+        Raises:
+            InputError: the cluster can never place it.
+        """
+        return replace(
+            job,
+            code=replace(job.code, snapshot=self.snapshot),
+            resources=self.resources(occupancy),
+            safety=self.launch.safety,
+            run=self.run,
+        )
+
+    def resources(self, occupancy: Occupancy) -> Resources:
+        """What a training occupies of this cluster, where its setting says this.
+
+        Raises:
+            InputError: the cluster can never place it.
+        """
+        from cluster.trials import default_resources
+
+        wants = self.launch.occupancy(occupancy)
+        return default_resources(
+            self.cluster, wants.workers, wants.gpus, self.launch.loader_workers
+        )
+
+    def check_paths(self, store: Path, locations: Sequence[Locations]) -> None:
+        """Make sure that every node of a cluster that was joined sees the store and the data.
+
+        Raises:
+            InputError: names the node and what it lacks.
+        """
+        from cluster.nodes import require_shared
+
+        if self.launch.address is not None:
+            given = (
+                each for at in locations for each in (at.data_root, at.splits_root, at.weights)
+            )
+            require_shared(str(store), [*dict.fromkeys(path for path in given if path)])
+
+
+@contextmanager
+def on_ray(store: Path, launch: Launch) -> Iterator[OnRay]:
+    """Join or start Ray, and leave it at the end; its logs are in the store.
+
+    Raises:
+        InputError: the cluster cannot be joined, or can never place a training.
+    """
     code = take_snapshot(store)
     run = Run.new()
     logs = store / "logs" / run.id
-    jobs = _jobs(plan, store, code.name, run)
     log = logs / "driver.log"
-    where = "a local one" if address is None else address
+    where = "a local one" if launch.address is None else launch.address
     print(f"Ray: {where}; its log is {log}", flush=True)
-    with quiet(log) as console, connect(address, cpus, logs, code) as cluster:
+    with quiet(log) as console, connect(launch.address, launch.cpus, logs, code) as cluster:
         # Ray reads its environment when it is first imported, and connect() has set that.
-        from cluster.metrics import CampaignMetrics, several
-        from cluster.nodes import require_shared
-        from cluster.trials import default_resources, run_jobs
-
-        if address is not None:
-            require_shared(str(store), _paths(jobs))
-
-        def resources(each: Planned) -> Resources:
-            wants = each.occupancy
-            own = wants.gpus if gpus is None else gpus
-            return default_resources(cluster, workers or wants.workers, own, loader_workers)
-
-        jobs = [
-            replace(job, resources=resources(each), safety=safety)
-            for job, each in zip(jobs, plan.to_run, strict=True)
-        ]
-        labels = [job.launched_as for job in jobs]
-        epochs = [job.training.config.schedule.epochs for job in jobs]
-        places = min(slots(cluster, job.resources) for job in jobs)
-        with ProgressView(console, labels, epochs, places) as view:
-            watcher = several(view, CampaignMetrics(_campaign(plan), labels))
-            stop = run_jobs(jobs, cluster, watcher, limits=limits)
-        if stop is not None and stop.example is not None:
-            name = jobs[stop.example].identity.id[:8]
-            console.print(f"What went wrong: csl show {name} --store {plan.store.location}")
-        return stop
+        yield OnRay(console, cluster, launch, run, code.name)
 
 
-def _campaign(plan: Plan) -> str:
-    return ",".join(grid.spec.name for grid in plan.grids)
-
-
-def _paths(jobs: list[Job]) -> list[Path]:
-    """What of the user's the trainings read."""
-    places = (job.locations for job in jobs)
-    found = (path for at in places for path in (at.data_root, at.splits_root, at.weights) if path)
-    return list(dict.fromkeys(found))
-
-
-def _jobs(plan: Plan, store: Path, snapshot: str | None, run: Run) -> list[Job]:
-    code, command = replace(read_code(), snapshot=snapshot), command_line()
+def _jobs(plan: Plan, store: Path) -> list[Job]:
     return [
-        Job(
-            training=each.training,
-            identity=each.identity,
-            locations=each.locations.resolved(),
-            store=store,
-            setting=each.named.places[0].cell.setting.name,
-            launched_as=each.labels[0],
+        replace(
+            make_job(
+                each.training,
+                each.identity,
+                each.locations,
+                store,
+                each.named.places[0].cell.setting.name,
+                each.labels[0],
+            ),
             supersedes=each.supersedes,
-            resources=Resources(workers=1, cpus=1, gpus=0.0),  # known once connected
-            code=code,
-            command=command,
-            run=run,
         )
         for each in plan.to_run
     ]
+
+
+def make_job(
+    training: Training,
+    identity: Identity,
+    locations: Locations,
+    store: Path,
+    setting: str,
+    label: str,
+) -> Job:
+    """A training as a job; its resources, safety and snapshot are known once Ray runs."""
+    return Job(
+        training=training,
+        identity=identity,
+        locations=locations.resolved(),
+        store=store,
+        setting=setting,
+        launched_as=label,
+        resources=Resources(workers=1, cpus=1, gpus=0.0),
+        code=_code(),
+        command=command_line(),
+    )
+
+
+@cache
+def _code() -> Code:
+    return read_code()
 
 
 def check_batches(config: TrainingConfig, workers: int) -> None:

@@ -17,7 +17,9 @@ from ablations.expand import Grid, Options, expand
 from ablations.judge import Policy
 from ablations.places import Places
 from ablations.plan import Limits
-from ablations.spec import PAPERS, load_setting, load_specs
+from ablations.spec import PAPERS, Occupancy, load_setting, load_specs
+from cluster.jobs import Safety
+from cluster.schedule import Limits as Ends
 from csl.errors import InputError
 from csl.locations import Locations
 from results.store import Store
@@ -108,6 +110,35 @@ class Request:
         """The store; nothing is touched yet."""
         return Store(self.store)
 
+    def open_folder(self) -> Store:
+        """The store, for training.
+
+        Raises:
+            InputError: it is no folder.
+        """
+        if "://" in self.store:
+            raise InputError(
+                "checkpoints need a folder that every node sees",
+                key="--store",
+                value=self.store,
+                remedy="give a path on shared storage",
+            )
+        return self.open_store()
+
+    @property
+    def options(self) -> Options:
+        """What the command line changes of the spec and its setting.
+
+        Raises:
+            InputError: a list of it is none.
+        """
+        return Options(
+            profile=self.profile,
+            assignments=tuple(self.assignments or ()),
+            splits=None if self.splits is None else _distinct("--splits", self.splits),
+            seeds=None if self.seeds is None else _seeds(self.seeds),
+        )
+
     @cached_property
     def grids(self) -> tuple[Grid, ...]:
         """The grids that are asked for.
@@ -115,14 +146,8 @@ class Request:
         Raises:
             InputError: any part of them is unknown or does not fit.
         """
-        options = Options(
-            profile=self.profile,
-            assignments=tuple(self.assignments or ()),
-            splits=None if self.splits is None else _distinct("--splits", self.splits),
-            seeds=None if self.seeds is None else _seeds(self.seeds),
-        )
         setting = None if self.setting == PAPERS else load_setting(self.setting)
-        return tuple(expand(spec, setting, options) for spec in load_specs(self.spec))
+        return tuple(expand(spec, setting, self.options) for spec in load_specs(self.spec))
 
 
 class CodeChoice(StrEnum):
@@ -173,6 +198,67 @@ class Choice:
         first = () if self.priority is None else _distinct("--priority", self.priority)
         hours = None if self.budget is None else _hours(self.budget)
         return Limits(self.slots, first, self.max_runs, hours)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What every command that trains takes: where on Ray, and how a training is guarded."""
+
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes per training (Ray Train if > 1).  [default: the setting's, 1]"
+        ),
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(min=0, help="Default: the setting's, or 1 where the cluster has GPUs."),
+    ] = None
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="CPUs of the local Ray; default: all.")
+    ] = None
+    loader_workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that prepare batches; default: up to 4 with a GPU."),
+    ] = None
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Join the Ray at host:port (auto: on this machine), or hand the run over to "
+            "the one whose dashboard is at http://host:port."
+        ),
+    ] = None
+    checkpoint_steps: Annotated[
+        int, typer.Option(min=1, help="Steps between checkpoints within an epoch.")
+    ] = 1000
+    hang_minutes: Annotated[
+        float, typer.Option(min=0.01, help="A worker without a step for so long is restarted.")
+    ] = 30
+    lease_seconds: Annotated[
+        float, typer.Option(min=1, help="Another run takes over from one that is silent so long.")
+    ] = 120
+    stop_after_failures: Annotated[
+        int, typer.Option(min=0, help="Give up if the first so many all fail alike; 0: never.")
+    ] = 3
+    max_hours: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so long, to be gone on with later.")
+    ] = None
+
+    def occupancy(self, setting: Occupancy) -> Occupancy:
+        """What a training occupies, where the setting says this."""
+        gpus = setting.gpus if self.gpus_per_worker is None else self.gpus_per_worker
+        return Occupancy(workers=self.workers or setting.workers, gpus=gpus)
+
+    @property
+    def safety(self) -> Safety:
+        """How each training is guarded."""
+        return Safety(self.checkpoint_steps, 60 * self.hang_minutes, self.lease_seconds)
+
+    @property
+    def ends(self) -> Ends:
+        """When to end early."""
+        hours = self.max_hours
+        return Ends(self.stop_after_failures, None if hours is None else 3600 * hours)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""Takes nothing; gives the JSON Schemas of specs, campaigns, settings and places, for editors.
+"""Takes nothing; gives the JSON Schemas of everything that users write, for editors.
 
 Every configuration key is in them with its type, so that an editor completes it.
 """
@@ -8,14 +8,16 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from ablations.places import PlacesFile
+from ablations.search.spec import SearchSpec
 from ablations.spec import Campaign, Setting, Spec
 from csl.config import TrainingConfig
 
-Kind = Literal["spec", "campaign", "setting", "places"]
+Kind = Literal["spec", "campaign", "search", "setting", "places"]
 
 _MODELS: dict[Kind, type[BaseModel]] = {
     "spec": Spec,
     "campaign": Campaign,
+    "search": SearchSpec,
     "setting": Setting,
     "places": PlacesFile,
 }
@@ -27,7 +29,7 @@ _LISTS = {"$ref": "#/$defs/Axes"}
 def json_schema(kind: Kind) -> dict[str, Any]:
     """The schema of one kind of document."""
     schema = _MODELS[kind].model_json_schema()
-    if kind in ("spec", "setting"):
+    if kind in ("spec", "search", "setting"):
         keys = _configuration_keys()
         own = schema.setdefault("$defs", {})
         own["Keys"] = {"type": "object", "properties": keys}
@@ -43,8 +45,9 @@ def json_schema(kind: Kind) -> dict[str, Any]:
 
 def _refer(properties: dict[str, Any]) -> None:
     """Put the configuration keys where a model of ours has a mapping of them."""
-    if "set" in properties:
-        properties["set"] = _KEYS
+    for name in ("set", "reference"):
+        if properties.get(name, {}).get("type") == "object":
+            properties[name] = _KEYS
     for name in ("grid", "zip", "one_at_a_time"):
         if "minProperties" in properties.get(name, {}):
             properties[name] = _LISTS

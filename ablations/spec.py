@@ -167,6 +167,13 @@ def load_spec(name: str, base: Path = Path()) -> tuple[Spec, str]:
 
 
 def _spec(content: dict[str, Any], path: Path) -> Spec:
+    if "space" in content:
+        raise InputError(
+            "this is a search: its scores are in no table, only what confirms them is",
+            file=path,
+            key="space",
+            remedy="csl search runs it; its --out has a spec of what was confirmed",
+        )
     spec = validate(content, Spec, file=path)
     if spec.published is None or not spec.published.endswith(".yaml"):
         return spec

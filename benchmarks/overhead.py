@@ -73,12 +73,17 @@ class Sleep:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
+    def score(self, job: Job) -> float:
+        """Its mIoU, in percent."""
+        return 0.0
+
     def __call__(self, job: Job, report: Any) -> None:
         started = datetime.now(UTC)
         for epoch in range(1, EPOCHS + 1):
             time.sleep(self.seconds / EPOCHS)
             report({"epoch": epoch, "epochs": EPOCHS, "seconds": self.seconds / EPOCHS})
-        nothing = Evaluation(1, 0.0, (0.0, 0.0), (0, 0, 0, 0))
+        score = self.score(job)
+        nothing = Evaluation(EPOCHS, score, (score, score), (0, 0, 0, 0))
         record = Record(
             identity=job.identity.id,
             recipe=job.identity.recipe,

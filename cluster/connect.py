@@ -181,7 +181,7 @@ def set_environment(*, local: bool) -> None:
     if local:
         # An explicit token: left unset, Ray would write one into the user's home folder.
         os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # read once
         # Whatever its name says: without it Ray listens on every interface, for other nodes.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     elif {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():

@@ -82,6 +82,7 @@ class Schedule:
         limits: when to end early.
         free_if: called for what others hold, about once a second.
         clock: seconds, for tests.
+        grows: whether more will be added, by ``add``.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class Schedule:
         limits: Limits,
         free_if: FreeIf,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        grows: bool = False,
     ) -> None:
-        self.wants = wants
+        self.wants = [*wants]
         self.cluster = cluster
         self.limits = limits
         self.waiting = deque(range(len(wants)))
@@ -109,12 +112,12 @@ class Schedule:
         self._last_tries: set[int] = set()
         self._ends: list[str | None] = []  # how the first ones ended
         canaries = limits.stop_after_failures
-        self._canaries = canaries if 0 < canaries < len(wants) else 0
+        self._canaries = canaries if grows or canaries < len(wants) else 0
         self._gate_is_open = not self._canaries
 
     def next(self) -> Start | None:
         """A training to start now, which counts as running from here on; None if none may yet."""
-        if self.stopping or (not self._gate_is_open and len(self.running) >= self._canaries):
+        if self._is_closed:
             return None
         if self.waiting:
             index, resources, dead = self.waiting[0], self.wants[self.waiting[0]], frozenset[str]()
@@ -133,6 +136,15 @@ class Schedule:
         queue.popleft()
         self.running[index] = resources
         return Start(index, resources, dead)
+
+    def has_room(self, wants: Resources) -> bool:
+        """Whether one more training, not known yet, might start at once."""
+        return not (self._is_closed or self.waiting or self._freed) and self._fits(-1, wants)
+
+    def add(self, wants: Resources) -> None:
+        """One more training, of the next index."""
+        self.waiting.append(len(self.wants))
+        self.wants.append(wants)
 
     @property
     def is_over(self) -> bool:
@@ -199,6 +211,12 @@ class Schedule:
         left = sorted(self.running)
         self.running.clear()
         return left
+
+    @property
+    def _is_closed(self) -> bool:
+        """Whether nothing may start, whatever room there is."""
+        gate = self._gate_is_open or len(self.running) < self._canaries
+        return self.stopping is not None or not gate
 
     def _resources(self, index: int) -> Resources:
         wants = self.wants[index]

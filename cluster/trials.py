@@ -5,20 +5,21 @@ import itertools
 import logging
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.connect import Cluster
 from cluster.failures import name_failure
 from cluster.jobs import UNKNOWN, Hardware, Job, Resources
 from cluster.lease import Watch, holder_of
-from cluster.schedule import DEFAULT, Limits, Schedule, Start, Stop
+from cluster.schedule import DEFAULT, FreeIf, Limits, Schedule, Start, Stop
 from cluster.trial import STOP, bundle, ray_names, run_trial
 from cluster.worker import HUNG, Work, record_failure, run_job
 from csl.errors import InputError
@@ -97,19 +98,43 @@ def run_jobs(
     Raises:
         KeyboardInterrupt: a second signal; what runs is lost up to its last checkpoint.
     """
-    for name in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    campaign = _Campaign(jobs, cluster, watcher, limits)
+    lease = jobs[0].safety.lease_seconds
+    wants = [job.resources for job in jobs]
+    campaign = Campaign(
+        jobs, cluster, watcher, lambda free: Schedule(wants, cluster, limits, free), lease
+    )
+    return run_campaign(campaign, work, "wave")
+
+
+def run_campaign(
+    campaign: "Campaign", work: Work, name: str, scheduler: TrialScheduler | None = None
+) -> Stop | None:
+    """Run what a campaign gives until it is over.
+
+    Args:
+        campaign: gives trainings one after another.
+        work: what each worker does.
+        name: of Tune's experiments, in the run's scratch.
+        scheduler: Tune's; None: nothing is stopped early.
+
+    Returns:
+        Why it was stopped; None if it came to its end.
+
+    Raises:
+        KeyboardInterrupt: a second signal; what runs is lost up to its last checkpoint.
+    """
+    for logger in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     with _signals(campaign):
         for wave in itertools.count():
-            _tune(campaign, work, f"wave-{wave}")
+            _tune(campaign, work, f"{name}-{wave}", scheduler)
             campaign.all_ended()
-            if campaign.schedule.is_over:
+            if campaign.is_over:
                 return campaign.schedule.stopping
     raise AssertionError("waves end when all is over")
 
 
-def _tune(campaign: "_Campaign", work: Work, name: str) -> None:
+def _tune(campaign: "Campaign", work: Work, name: str, scheduler: TrialScheduler | None) -> None:
     """One experiment of Tune's."""
     scratch = campaign.cluster.scratch
     tuner = tune.Tuner(
@@ -119,6 +144,7 @@ def _tune(campaign: "_Campaign", work: Work, name: str) -> None:
         ),
         tune_config=tune.TuneConfig(
             search_alg=_Next(campaign),
+            scheduler=scheduler,
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_identity,
@@ -149,18 +175,30 @@ def _identity(trial: Trial) -> str:
     return name
 
 
-class _Campaign:
-    """The run's jobs, and what is told of them to schedule and watcher."""
+class Campaign:
+    """The run's jobs, and what is told of them to schedule and watcher.
+
+    Args:
+        jobs: by index.
+        cluster: where.
+        watcher: told of progress.
+        make_schedule: of what says when another driver's trainings are free.
+        lease_seconds: after so long without a sign of life another driver is dead.
+    """
 
     def __init__(
-        self, jobs: Sequence[Job], cluster: Cluster, watcher: Watcher, limits: Limits
+        self,
+        jobs: Sequence[Job],
+        cluster: Cluster,
+        watcher: Watcher,
+        make_schedule: Callable[[FreeIf], Schedule],
+        lease_seconds: float,
     ) -> None:
         self.jobs = jobs
         self.cluster = cluster
         self.watcher = watcher
-        self.watch = Watch(jobs[0].safety.lease_seconds)
-        wants = [job.resources for job in jobs]
-        self.schedule = Schedule(wants, cluster, limits, self._free_if)
+        self.watch = Watch(lease_seconds)
+        self.schedule = make_schedule(self._free_if)
         self.interrupted = False
         self._told = False
         self._looked = time.monotonic()
@@ -168,7 +206,13 @@ class _Campaign:
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves what it is given; a terminal cannot be, and nothing is restored
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will ever start again."""
+        return self.schedule.is_over
+
     def next(self) -> Start | None:
+        """What may start now."""
         self.tick()
         return self.schedule.next()
 
@@ -231,7 +275,7 @@ class _Campaign:
 class _Next(Searcher):
     """Gives Tune the next training when it may start: Tune never knows of those that wait."""
 
-    def __init__(self, campaign: _Campaign) -> None:
+    def __init__(self, campaign: Campaign) -> None:
         super().__init__()
         self._campaign = campaign
         self._indices: dict[str, int] = {}
@@ -242,7 +286,7 @@ class _Next(Searcher):
             self._indices[trial_id] = start.index
             job = replace(self._campaign.jobs[start.index], resources=start.resources)
             return {"index": start.index, "job": job, "dead": start.dead}
-        if self._campaign.schedule.is_over:
+        if self._campaign.is_over:
             return Searcher.FINISHED  # type: ignore[return-value]
         return None
 
@@ -261,7 +305,7 @@ class _Next(Searcher):
 class _Impatience(tune.Stopper):
     """Ends what was asked to stop and has not within its time."""
 
-    def __init__(self, campaign: _Campaign) -> None:
+    def __init__(self, campaign: Campaign) -> None:
         self._campaign = campaign
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -274,7 +318,7 @@ class _Impatience(tune.Stopper):
 class _Bridge(tune.Callback):
     """Passes Tune's events on, and records what ended without a record."""
 
-    def __init__(self, campaign: _Campaign) -> None:
+    def __init__(self, campaign: Campaign) -> None:
         self._campaign = campaign
         self._last: dict[str, dict[str, Any]] = {}  # reports that end trials, until they do
 
@@ -310,7 +354,7 @@ class _Bridge(tune.Callback):
 
 
 @contextlib.contextmanager
-def _signals(campaign: _Campaign) -> Iterator[None]:
+def _signals(campaign: Campaign) -> Iterator[None]:
     """Within this context the first signal stops the run gently, the second at once."""
 
     def handle(number: int, frame: object) -> None:

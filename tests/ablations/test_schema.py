@@ -19,7 +19,8 @@ PACKAGE = Path(ablations.__path__[0])
 def kind_of(path: Path) -> Kind:
     if path.parent.name == "settings":
         return "setting"
-    return "campaign" if "specs" in mapping(path) else "spec"
+    content = mapping(path)
+    return "campaign" if "specs" in content else "search" if "space" in content else "spec"
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.yaml")), ids=lambda path: path.stem)
@@ -51,5 +52,5 @@ def test_every_configuration_key_is_offered_with_its_choices(csl: Csl) -> None:
 
 
 def test_schemas_are_schemas() -> None:
-    for kind in ("spec", "campaign", "setting", "places"):
+    for kind in ("spec", "campaign", "search", "setting", "places"):
         jsonschema.Draft202012Validator.check_schema(json_schema(kind))

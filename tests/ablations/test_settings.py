@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 import ablations
+from ablations.documents import mapping
 from ablations.expand import Grid, Options, expand
 from ablations.launch import check_batches
 from ablations.places import Places
@@ -23,6 +24,7 @@ SPECS = sorted(
     {
         spec.name: None
         for file in (PACKAGE / "specs").rglob("*.yaml")
+        if "space" not in mapping(file)
         for spec, _ in load_specs(str(file))
     }
 )

@@ -14,7 +14,8 @@ from tests.ablations.conftest import SPEC, VOC_SETTING, Write, refused
 PACKAGE = Path(ablations.__path__[0])
 DOCUMENTS = sorted((PACKAGE / "specs").rglob("*.yaml"))
 CAMPAIGNS = sorted(path.stem for path in DOCUMENTS if "specs" in mapping(path))
-SPECS = sorted({path.stem for path in DOCUMENTS} - {*CAMPAIGNS})
+SEARCHES = sorted(path.stem for path in DOCUMENTS if "space" in mapping(path))
+SPECS = sorted({path.stem for path in DOCUMENTS} - {*CAMPAIGNS, *SEARCHES})
 SETTINGS = sorted(path.stem for path in (PACKAGE / "settings").rglob("*.yaml"))
 
 
@@ -94,7 +95,8 @@ def test_a_faulty_campaign_is_refused(
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_packaged_document_opens_with_its_command(path: Path) -> None:
-    assert path.read_text().startswith("# csl run ")
+    command = f"search {path.stem}\n" if path.stem in SEARCHES else "run "
+    assert path.read_text().startswith(f"# csl {command}")
 
 
 FAULTS = [
