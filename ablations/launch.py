@@ -7,6 +7,7 @@ from ablations.plan import Plan
 from cluster.jobs import Job, Resources, Run, Safety, command_line, read_code
 from cluster.schedule import DEFAULT, Limits, Stop, slots
 from cluster.snapshot import take_snapshot
+from cluster.tally import Listed, Tally
 from csl.config import DataConfig, TrainingConfig
 from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
@@ -78,6 +79,7 @@ def run_plan(
     """
     from cluster.connect import connect
     from cluster.console import quiet
+    from cluster.drivers import told
     from cluster.progress import ProgressView
 
     store = Path(plan.store.location).resolve()
@@ -94,14 +96,20 @@ def run_plan(
 
         resources = default_resources(cluster, workers, gpus, loader_workers)
         jobs = [replace(job, resources=resources, safety=safety) for job in jobs]
-        labels = [job.launched_as for job in jobs]
-        epochs = [job.training.config.schedule.epochs for job in jobs]
-        with ProgressView(console, labels, epochs, slots(cluster, resources)) as view:
+        tally = Tally([_listed(job) for job in jobs], slots(cluster, resources))
+        with told(store, run, tally), ProgressView(console, tally) as view:
             stop = run_jobs(jobs, cluster, view, limits=limits)
         if stop is not None and stop.example is not None:
             name = jobs[stop.example].identity.id[:8]
             console.print(f"What went wrong: csl show {name} --store {plan.store.location}")
         return stop
+
+
+def _listed(job: Job) -> Listed:
+    """Those take the same time whose epochs are alike in all but the method."""
+    config = job.training.config
+    alike = hash((config.data, config.network, config.schedule, config.evaluation))
+    return Listed(job.launched_as, config.schedule.epochs, kind=str(alike))
 
 
 def _jobs(plan: Plan, store: Path, snapshot: str | None, run: Run) -> list[Job]:
