@@ -16,6 +16,7 @@ from cluster.console import quiet
 from cluster.jobs import Code, Job, Resources, Run, command_line, read_code
 from cluster.schedule import Limits, Stop, slots
 from cluster.snapshot import take_snapshot
+from cluster.tally import Listed, Tally
 from csl.config import DataConfig, TrainingConfig
 from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
@@ -81,6 +82,7 @@ def run_plan(plan: Plan, launch: Launch) -> Stop | None:
 
 def train(plan: Plan, ray: "OnRay") -> Stop | None:
     """``run_plan`` on a Ray that is connected already."""
+    from cluster.drivers import told
     from cluster.metrics import CampaignMetrics, several
     from cluster.progress import ProgressView
     from cluster.trials import run_jobs
@@ -92,10 +94,10 @@ def train(plan: Plan, ray: "OnRay") -> Stop | None:
     ]
     ray.check_paths(store, [job.locations for job in jobs])
     labels = [job.launched_as for job in jobs]
-    epochs = [job.training.config.schedule.epochs for job in jobs]
     places = min(slots(ray.cluster, job.resources) for job in jobs)
     metrics = CampaignMetrics(",".join(grid.spec.name for grid in plan.grids), labels)
-    with ProgressView(ray.console, labels, epochs, places) as view:
+    tally = Tally([_listed(job) for job in jobs], places)
+    with told(store, ray.run, tally), ProgressView(ray.console, tally) as view:
         stop = run_jobs(jobs, ray.cluster, several(view, metrics), limits=ray.limits)
     if stop is not None and stop.example is not None:
         name = jobs[stop.example].identity.id[:8]
@@ -184,6 +186,13 @@ def on_ray(store: Path, launch: Launch) -> Iterator[OnRay]:
     with quiet(log) as console, connect(launch.address, launch.cpus, logs, code) as cluster:
         # Ray reads its environment when it is first imported, and connect() has set that.
         yield OnRay(console, cluster, launch, run, code.name)
+
+
+def _listed(job: Job) -> Listed:
+    """Those take the same time whose epochs are alike in all but the method."""
+    config = job.training.config
+    alike = hash((config.data, config.network, config.schedule, config.evaluation))
+    return Listed(job.launched_as, config.schedule.epochs, kind=str(alike))
 
 
 def _jobs(plan: Plan, store: Path) -> list[Job]:
