@@ -220,9 +220,8 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The plans that would have been handed to Ray; nothing is."""
     plans: list[Any] = []
 
-    def run_plan(plan: Any, *_: object, **__: object) -> Path:
+    def run_plan(plan: Any, *_: object, **__: object) -> None:
         plans.append(plan)
-        return Path("driver.log")
 
     monkeypatch.setattr("ablations.launch.run_plan", run_plan)
     return plans

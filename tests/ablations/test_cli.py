@@ -206,11 +206,10 @@ def test_a_run_trains_what_is_missing_and_prints_the_table(
     stored(grid().cells[0].training)
     asked: list[str] = []
 
-    def run_plan(plan: Any, *_: object, **__: object) -> Path:
+    def run_plan(plan: Any, *_: object, **__: object) -> None:
         for each in plan.to_run:
             asked.extend(each.labels)
             store.write(record_of(each.training, each.identity))
-        return Path("driver.log")
 
     monkeypatch.setattr("ablations.launch.run_plan", run_plan)
     ended = csl("run", spec, "--store", store.location)
@@ -232,7 +231,7 @@ def test_a_run_that_leaves_work_says_so(
 def test_an_interrupted_run_prints_what_there_is(
     csl: Csl, spec: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object, **__: object) -> Path:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ablations.launch.run_plan", interrupted)
