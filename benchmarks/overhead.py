@@ -27,10 +27,10 @@ import psutil
 from ablations.expand import Options, expand
 from ablations.spec import load_setting, load_spec
 from cluster.connect import Cluster, connect
-from cluster.jobs import UNKNOWN, Job, Resources, provenance, read_code
+from cluster.jobs import UNKNOWN, Job, Resources, Run, provenance, read_code
 from cluster.schedule import Stop
 from cluster.snapshot import take_snapshot
-from csl.identity import identify
+from csl.identity import identify_all
 from csl.locations import Locations
 from results.schema import Evaluation, PseudoLabelScores, Record
 from results.store import Store
@@ -50,20 +50,22 @@ def make_jobs(store: Path, count: int, workers: int = 1) -> list[Job]:
     seeds = tuple(range(count))
     options = Options(assignments=TINY, splits=("1/16",), seeds=seeds)
     grid = expand(load_spec("supervised"), load_setting("shapes"), options)
-    code, where = read_code(), Locations()
+    code, where, command = read_code(), Locations(), "benchmarks/overhead.py"
+    run, identities = Run.new(), identify_all((cell.training, where) for cell in grid.cells)
     return [
         Job(
             training=cell.training,
-            identity=identify(cell.training, where),
+            identity=identity,
             locations=where,
             store=store,
             setting="shapes",
             launched_as=grid.label(cell),
             resources=Resources(workers=workers, cpus=1, gpus=0.0),
             code=code,
-            command="benchmarks/overhead.py",
+            command=command,
+            run=run,
         )
-        for cell in grid.cells
+        for cell, identity in zip(grid.cells, identities, strict=True)
     ]
 
 
@@ -122,6 +124,7 @@ class Clock:
         self.ended = 0
         self.first_step: float | None = None
         self.sizes: list[int] = []
+        self.times: list[float] = []
 
     def started(self, index: int) -> None: ...
     def held(self, index: int, holder: str) -> None: ...
@@ -137,6 +140,7 @@ class Clock:
     def finished(self, index: int, *, elsewhere: bool) -> None:
         self.ended += 1
         self.sizes.append(psutil.Process().memory_info().rss)
+        self.times.append(time.perf_counter())
 
     def failed(self, index: int, reason: str) -> None:
         raise RuntimeError(f"a trial failed: {reason}")
