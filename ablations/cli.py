@@ -112,7 +112,9 @@ def run(
         console.print(f"Why a training failed: csl show {name} --store {request.store}")
     if after.to_run:
         console.print(f"{len(after.to_run)} still to run; the same command goes on with them.")
-    if interrupted or after.to_run or failed:
+    asked = {each.named.key for each in plan.to_run}
+    left = [each for each in after.to_run if each.named.key in asked]  # not beyond the limits
+    if interrupted or left or failed:
         raise typer.Exit(130 if interrupted else 1)
 
 
@@ -330,17 +332,34 @@ def weights(
         raise typer.Exit(2)
 
 
-@app.command(epilog="Example: csl watch csl-20260131-120000-5f3a --address http://head:8265")
+@app.command(epilog="Example: csl watch --store /shared/csl-store")
 def watch(
-    address: AddressOption,
     job: Annotated[
         str | None, typer.Argument(help="A run that was handed over; without: all of them.")
     ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CSL_ADDRESS", help="Of runs that were handed over: the dashboard, http://…"
+        ),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Follow a run that was handed over to a cluster; Ctrl-C leaves it running.
+    """Watch the runs on a store, from any terminal; with --address those handed over to a cluster.
 
-    Exits as the run does."""
+    Ctrl-C leaves them running. A run that is followed by name ends this command as it ended."""
+    if address is None:
+        from ablations.watch import drivers_object, watch_store
+
+        if job is not None:
+            raise InputError(
+                "a run that was handed over is at an address",
+                key="--address",
+                remedy="give the one it was handed to, or leave the name out",
+            )
+        _print(drivers_object(store), as_json, lambda console: watch_store(console, store))
+        return
     from cluster.submission import jobs
 
     if job is not None:

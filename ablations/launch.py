@@ -10,11 +10,13 @@ from rich.console import Console
 
 from ablations.plan import Plan
 from ablations.request import Launch
+from ablations.spec import Occupancy
 from cluster.connect import Cluster, check_address, connect
 from cluster.console import quiet
-from cluster.jobs import Code, Job, Resources, Run, Safety, command_line, read_code
+from cluster.jobs import Code, Job, Resources, Run, command_line, read_code
 from cluster.schedule import Limits, Stop, slots
 from cluster.snapshot import take_snapshot
+from cluster.tally import Listed, Tally
 from csl.config import DataConfig, TrainingConfig
 from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
@@ -32,17 +34,21 @@ def check_inputs(plan: Plan, launch: Launch) -> None:
             nobody answers at the address.
         StoreError: the store cannot be written to.
     """
-    check_trainings([(each.training, each.locations) for each in plan.to_run], launch)
+    check_trainings(
+        [(each.training, each.locations, each.occupancy) for each in plan.to_run], launch
+    )
     plan.store.check_writable()
 
 
-def check_trainings(trainings: Sequence[tuple[Training, Locations]], launch: Launch) -> None:
-    """``check_inputs`` of some trainings and where their data lies."""
+def check_trainings(
+    trainings: Sequence[tuple[Training, Locations, Occupancy]], launch: Launch
+) -> None:
+    """``check_inputs`` of some trainings, where their data lies, and what their settings occupy."""
     if launch.address is not None:
         check_address(launch.address)
-    for training, locations in trainings:
+    for training, locations, occupancy in trainings:
         data = training.config.data
-        check_batches(training.config, launch.workers)
+        check_batches(training.config, launch.occupancy(occupancy).workers)
         if data.dataset != "shapes" and locations.data_root is None:
             LAYOUTS[data.dataset].locate(None)  # says what is missing
 
@@ -51,11 +57,11 @@ def check_trainings(trainings: Sequence[tuple[Training, Locations]], launch: Lau
     from csl.models import require_weights
 
     splits: dict[tuple[DataConfig, Locations], set[str]] = {}
-    for training, locations in trainings:
+    for training, locations, _ in trainings:
         splits.setdefault((training.config.data, locations), set()).add(training.split)
     for (data, locations), names in splits.items():
         check_masks([open_lists(data, name, locations) for name in names], data, locations)
-    for network, file in {(each.config.network, where.weights) for each, where in trainings}:
+    for network, file in {(each.config.network, where.weights) for each, where, _ in trainings}:
         require_weights(network, file)
 
 
@@ -66,7 +72,8 @@ def run_plan(plan: Plan, launch: Launch) -> Stop | None:
         Why it was stopped; None if it came to its end.
 
     Raises:
-        InputError: the cluster cannot be joined, or can never place a training.
+        InputError: the cluster cannot be joined, can never place a training, or has nodes that do
+            not see the store or the data.
         KeyboardInterrupt: it was interrupted before it began, or twice.
     """
     with on_ray(Path(plan.store.location).resolve(), launch) as ray:
@@ -75,14 +82,23 @@ def run_plan(plan: Plan, launch: Launch) -> Stop | None:
 
 def train(plan: Plan, ray: "OnRay") -> Stop | None:
     """``run_plan`` on a Ray that is connected already."""
+    from cluster.drivers import told
+    from cluster.metrics import CampaignMetrics, several
     from cluster.progress import ProgressView
     from cluster.trials import run_jobs
 
-    jobs = [ray.finish(job) for job in _jobs(plan, Path(plan.store.location).resolve())]
+    store = Path(plan.store.location).resolve()
+    jobs = [
+        ray.finish(job, each.occupancy)
+        for job, each in zip(_jobs(plan, store), plan.to_run, strict=True)
+    ]
+    ray.check_paths(store, [job.locations for job in jobs])
     labels = [job.launched_as for job in jobs]
-    epochs = [job.training.config.schedule.epochs for job in jobs]
-    with ProgressView(ray.console, labels, epochs, slots(ray.cluster, ray.resources)) as view:
-        stop = run_jobs(jobs, ray.cluster, view, limits=ray.limits)
+    places = min(slots(ray.cluster, job.resources) for job in jobs)
+    metrics = CampaignMetrics(",".join(grid.spec.name for grid in plan.grids), labels)
+    tally = Tally([_listed(job) for job in jobs], places)
+    with told(store, ray.run, tally), ProgressView(ray.console, tally) as view:
+        stop = run_jobs(jobs, ray.cluster, several(view, metrics), limits=ray.limits)
     if stop is not None and stop.example is not None:
         name = jobs[stop.example].identity.id[:8]
         ray.console.print(f"What went wrong: csl show {name} --store {plan.store.location}")
@@ -96,25 +112,62 @@ class OnRay:
     Args:
         console: the real output; everything else this process prints goes to the run's log.
         cluster: what was joined or started.
-        resources: what each training occupies.
-        safety: how each is guarded.
-        limits: when to end early.
+        launch: what the user asked for.
         run: this call of the driver.
         snapshot: names the copy of the sources that workers run.
     """
 
     console: Console
     cluster: Cluster
-    resources: Resources
-    safety: Safety
-    limits: Limits
+    launch: Launch
     run: Run
     snapshot: str
 
-    def finish(self, job: Job) -> Job:
-        """The job with what is known once Ray runs."""
-        code = replace(job.code, snapshot=self.snapshot)
-        return replace(job, code=code, resources=self.resources, safety=self.safety, run=self.run)
+    @property
+    def limits(self) -> Limits:
+        """When to end early."""
+        return self.launch.ends
+
+    def finish(self, job: Job, occupancy: Occupancy) -> Job:
+        """The job with what is known once Ray runs, and its setting's share of the cluster.
+
+        Raises:
+            InputError: the cluster can never place it.
+        """
+        return replace(
+            job,
+            code=replace(job.code, snapshot=self.snapshot),
+            resources=self.resources(occupancy),
+            safety=self.launch.safety,
+            run=self.run,
+        )
+
+    def resources(self, occupancy: Occupancy) -> Resources:
+        """What a training occupies of this cluster, where its setting says this.
+
+        Raises:
+            InputError: the cluster can never place it.
+        """
+        from cluster.trials import default_resources
+
+        wants = self.launch.occupancy(occupancy)
+        return default_resources(
+            self.cluster, wants.workers, wants.gpus, self.launch.loader_workers
+        )
+
+    def check_paths(self, store: Path, locations: Sequence[Locations]) -> None:
+        """Make sure that every node of a cluster that was joined sees the store and the data.
+
+        Raises:
+            InputError: names the node and what it lacks.
+        """
+        from cluster.nodes import require_shared
+
+        if self.launch.address is not None:
+            given = (
+                each for at in locations for each in (at.data_root, at.splits_root, at.weights)
+            )
+            require_shared(str(store), [*dict.fromkeys(path for path in given if path)])
 
 
 @contextmanager
@@ -132,12 +185,14 @@ def on_ray(store: Path, launch: Launch) -> Iterator[OnRay]:
     print(f"Ray: {where}; its log is {log}", flush=True)
     with quiet(log) as console, connect(launch.address, launch.cpus, logs, code) as cluster:
         # Ray reads its environment when it is first imported, and connect() has set that.
-        from cluster.trials import default_resources
+        yield OnRay(console, cluster, launch, run, code.name)
 
-        resources = default_resources(
-            cluster, launch.workers, launch.gpus_per_worker, launch.loader_workers
-        )
-        yield OnRay(console, cluster, resources, launch.safety, launch.ends, run, code.name)
+
+def _listed(job: Job) -> Listed:
+    """Those take the same time whose epochs are alike in all but the method."""
+    config = job.training.config
+    alike = hash((config.data, config.network, config.schedule, config.evaluation))
+    return Listed(job.launched_as, config.schedule.epochs, kind=str(alike))
 
 
 def _jobs(plan: Plan, store: Path) -> list[Job]:

@@ -15,6 +15,7 @@ from ablations.expand import Grid
 from ablations.judge import USUAL, History, Policy, State, Verdict
 from ablations.naming import Named, name_all
 from ablations.places import Places
+from ablations.spec import Occupancy
 from cluster.jobs import read_code
 from csl.errors import InputError
 from csl.identity import Identity, Training
@@ -57,6 +58,11 @@ class Planned:
     def locations(self) -> Locations:
         """Where its data lies."""
         return self.named.locations
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """What it occupies where nobody says otherwise: its setting's."""
+        return self.named.places[0].cell.setting.resources
 
     @property
     def state(self) -> State:

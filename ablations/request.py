@@ -17,7 +17,7 @@ from ablations.expand import Grid, Options, expand
 from ablations.judge import Policy
 from ablations.places import Places
 from ablations.plan import Limits
-from ablations.spec import PAPERS, load_setting, load_specs
+from ablations.spec import PAPERS, Occupancy, load_setting, load_specs
 from cluster.jobs import Safety
 from cluster.schedule import Limits as Ends
 from csl.errors import InputError
@@ -205,10 +205,14 @@ class Launch:
     """What every command that trains takes: where on Ray, and how a training is guarded."""
 
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes per training (Ray Train if > 1).")
-    ] = 1
+        int | None,
+        typer.Option(
+            min=1, help="Processes per training (Ray Train if > 1).  [default: the setting's, 1]"
+        ),
+    ] = None
     gpus_per_worker: Annotated[
-        float | None, typer.Option(min=0, help="Default: 1 where the cluster has GPUs.")
+        float | None,
+        typer.Option(min=0, help="Default: the setting's, or 1 where the cluster has GPUs."),
     ] = None
     cpus: Annotated[
         int | None, typer.Option(min=1, help="CPUs of the local Ray; default: all.")
@@ -239,6 +243,11 @@ class Launch:
     max_hours: Annotated[
         float | None, typer.Option(min=0, help="Stop after so long, to be gone on with later.")
     ] = None
+
+    def occupancy(self, setting: Occupancy) -> Occupancy:
+        """What a training occupies, where the setting says this."""
+        gpus = setting.gpus if self.gpus_per_worker is None else self.gpus_per_worker
+        return Occupancy(workers=self.workers or setting.workers, gpus=gpus)
 
     @property
     def safety(self) -> Safety:

@@ -9,7 +9,6 @@ No clock of one machine is ever compared with another's.
 import errno
 import json
 import os
-import platform
 import threading
 import time
 from collections.abc import Iterator
@@ -18,13 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
-import psutil
+from cluster.processes import ProcessName
 
 _PREFIX = "lease-"
 _BEATS = 4  # within the time after which a holder counts as dead
 _SLOWEST_BEAT = 10.0  # seconds
 _GONE = (errno.ENOENT, errno.ESTALE)
-_SAME_START = 2.0  # seconds by which the system's own account of a process's start may drift
 
 
 @dataclass(frozen=True)
@@ -34,20 +32,19 @@ class Holder:
     Args:
         token: names the lease.
         run: the driver's run that it works for.
-        host: the machine's name, for people.
-        machine: the machine and its namespace of processes, since its last boot.
-        pid, started: the process, and when it started, in seconds of that machine's clock.
+        process: itself.
     """
 
     token: str
     run: str
-    host: str
-    machine: str
-    pid: int
-    started: float
+    process: ProcessName
+
+    def is_dead_to(self, run: str) -> bool:
+        """Whether it cannot be alive, as far as this machine and a run of this name know."""
+        return self.run == run or self.process.has_died
 
     def __str__(self) -> str:
-        return f"{self.host}, process {self.pid}"
+        return str(self.process)
 
 
 class HeldError(Exception):
@@ -120,7 +117,7 @@ def acquire(folder: Path, run: str, dead: frozenset[str] = frozenset()) -> Lease
         folder.mkdir(parents=True, exist_ok=True)
         before = _present(folder)
         for holder in before.values():
-            if holder.token not in dead and holder.run != run and not _has_died(holder):
+            if holder.token not in dead and not holder.is_dead_to(run):
                 raise HeldError(holder)
         lease = _create(folder, 1 + max(before, default=0), run)
         if lease is None:
@@ -165,7 +162,7 @@ class Watch:
             if self._seen.get(holder.token, (None,))[0] != beat:
                 self._seen[holder.token] = beat, now
             quiet = now - self._seen[holder.token][1] >= self._seconds
-            if not quiet and holder.run != run and not _has_died(holder):
+            if not quiet and not holder.is_dead_to(run):
                 return None
             tokens.add(holder.token)
         return frozenset(tokens)
@@ -174,8 +171,7 @@ class Watch:
 def _create(folder: Path, number: int, run: str) -> Lease | None:
     """The lease of this number, whole from its first moment; None if somebody has made it."""
     token = uuid4().hex
-    process = psutil.Process()
-    holder = Holder(token, run, platform.node(), _machine(), process.pid, process.create_time())
+    holder = Holder(token, run, ProcessName.own())
     aside, path = folder / f".{_PREFIX}{token}", folder / f"{_PREFIX}{number}"
     try:
         aside.write_text(json.dumps(asdict(holder)))
@@ -215,9 +211,10 @@ def _read(path: Path) -> Holder | None:
             raise
         return None
     try:
-        return Holder(**json.loads(text))
-    except (ValueError, TypeError):
-        return Holder(f"torn {path.name}", "", "nobody", "", 0, 0.0)
+        seen = json.loads(text)
+        return Holder(seen["token"], seen["run"], ProcessName(**seen["process"]))
+    except (ValueError, TypeError, KeyError):
+        return Holder(f"torn {path.name}", "", ProcessName("nobody", "", 0, 0.0))
 
 
 def _last_beat(path: Path) -> int:
@@ -226,28 +223,6 @@ def _last_beat(path: Path) -> int:
             return os.fstat(file.fileno()).st_mtime_ns
     except OSError:
         return 0
-
-
-def _has_died(holder: Holder) -> bool:
-    """Whether it ran on this machine, and does no more."""
-    if holder.machine != _machine():
-        return False
-    try:
-        process = psutil.Process(holder.pid)
-        same = abs(process.create_time() - holder.started) < _SAME_START
-        return not same or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _machine() -> str:
-    """Names this machine since its last boot, and its namespace of process numbers: a container's
-    neighbor may have the same host name, and is none of ours."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116 (not a real path)
-    except OSError:  # not Linux
-        return platform.node()
 
 
 @contextmanager

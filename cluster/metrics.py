@@ -25,9 +25,9 @@ class CampaignMetrics:
     """
 
     def __init__(self, campaign: str, labels: Sequence[str]) -> None:
-        self.labels = labels
+        self.labels = [_ascii(label) for label in labels]
         self.states = ["waiting"] * len(labels)
-        tags = {"campaign": campaign}
+        tags = {"campaign": _ascii(campaign)}
 
         def gauge(name: str, description: str, tag: str) -> Gauge:
             metric = Gauge(name, description=description, tag_keys=("campaign", tag))
@@ -96,6 +96,11 @@ class CampaignMetrics:
         counts = Tally(self.states)
         for state in _STATES:
             self.trainings.set(counts[state], tags={"state": state})
+
+
+def _ascii(text: str) -> str:
+    """Ray's exporter encodes nothing else: ω becomes \\u03c9."""
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def several(*watchers: object) -> Any:

@@ -1,8 +1,7 @@
-"""Takes what happens to jobs; gives a live view a person can read, or plain lines to a log."""
+"""Takes a tally and what happens to it; gives a live view a person can read, or plain lines."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
 from datetime import timedelta
 from typing import Any, Self
 
@@ -13,50 +12,30 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.schedule import Stop
+from cluster.tally import Band, Running, Tally
 
 _HEARTBEAT_SECONDS = 30.0
-
-
-@dataclass
-class _Running:
-    """One live training as last reported."""
-
-    epochs: int
-    epoch: int = 0
-    mean_iou: float | None = None
-    epoch_seconds: list[float] = field(default_factory=list)
-
-    def seconds_left(self, usual: float | None) -> float | None:
-        """From its own epochs, or, before the first, from the ``usual`` seconds of an epoch."""
-        own = self.epoch_seconds
-        each = sum(own) / len(own) if own else usual
-        return None if each is None else (self.epochs - self.epoch) * each
+_FEW = 100  # trainings, of which every start and end is told
+_FEW_RUNNING = 8  # of which a log has a line each
+_OTHER_LINES = 6  # of a terminal
 
 
 class ProgressView:
-    """A ``cluster.trials.Watcher`` on a console, used as a context.
+    """A ``cluster.trials.Watcher`` on a console, used as a context; it keeps the tally.
 
-    On a terminal: an overall bar with its estimate, and a line per running training. Otherwise a
-    line per start and end, and one for all that runs at most every half minute.
+    On a terminal: an overall bar with its estimate, and as many running trainings as there is room
+    for. Otherwise a line per start and end, and for all that runs one at most every half minute. Of
+    more than a hundred trainings only losses and failures are told one by one.
 
     Args:
         console: where to print.
-        labels: what each job is called, by index.
-        epochs: how many epochs each job has.
-        slots: how many run at once.
+        tally: is told of everything.
     """
 
-    def __init__(
-        self, console: Console, labels: Sequence[str], epochs: Sequence[int], slots: int
-    ) -> None:
+    def __init__(self, console: Console, tally: Tally) -> None:
         self.console = console
-        self.labels = labels
-        self.epochs = epochs
-        self.slots = slots
-        self.running: dict[int, _Running] = {}
-        self.waiting = set(range(len(labels)))
-        self.failures = 0
-        self.epoch_seconds: list[float] = []
+        self.tally = tally
+        self.tells_all = len(tally.jobs) <= _FEW
         self.last_line = time.monotonic()
         self.live = Live(
             console=console, get_renderable=self._render, refresh_per_second=2, transient=True
@@ -71,110 +50,130 @@ class ProgressView:
         self.live.stop()
 
     def started(self, index: int) -> None:
-        self.waiting.discard(index)
-        self.running.setdefault(index, _Running(self.epochs[index]))
-        self._say(index, "started", None)
+        self.tally.started(index)
+        if self.tells_all and not self.console.is_terminal:
+            self._say(index, "started")
 
     def reported(self, index: int, metrics: dict[str, Any]) -> None:
-        run = self.running.setdefault(index, _Running(self.epochs[index]))
-        run.epoch = int(metrics["epoch"])
-        run.mean_iou = metrics.get("mean_iou", run.mean_iou)
-        run.epoch_seconds.append(metrics["seconds"])
-        self.epoch_seconds.append(metrics["seconds"])
-        if not self.console.is_terminal and time.monotonic() > self.last_line + _HEARTBEAT_SECONDS:
-            for each, run in self.running.items():
-                self._say(each, "running", run)
-            self.last_line = time.monotonic()
+        self.tally.reported(index, metrics)
+        self._now_and_then()
 
     def retried(self, index: int, reason: str) -> None:
-        run = self.running.pop(index, None)
-        self.waiting.add(index)
+        run = self.tally.running.get(index)
+        self.tally.retried(index, reason)
         self._say(index, f"again after: {reason}", run)
 
     def finished(self, index: int, *, elsewhere: bool) -> None:
-        self._end(index, "finished by another driver" if elsewhere else "finished")
-
-    def held(self, index: int, holder: str) -> None:
-        run = self.running.pop(index, None)
-        self.waiting.add(index)
-        self._say(index, f"held by {holder}", run)
-
-    def stopped(self, index: int) -> None:
-        run = self.running.pop(index, None)
-        self.waiting.add(index)
-        self._say(index, "stopped", run)
-
-    def stopping(self, stop: Stop) -> None:
-        self.console.print(f"Stopping: {stop.why}.", highlight=False, markup=False)
+        run = self.tally.running.get(index)
+        self.tally.finished(index, elsewhere=elsewhere)
+        if self.tells_all:
+            self._say(index, "finished by another driver" if elsewhere else "finished", run)
+        self._now_and_then()
 
     def failed(self, index: int, reason: str) -> None:
-        self.failures += 1
-        self._end(index, f"FAILED: {reason}")
+        run = self.tally.running.get(index)
+        self.tally.failed(index, reason)
+        self._say(index, f"FAILED: {reason}", run)
 
-    def _end(self, index: int, how: str) -> None:
-        self.waiting.discard(index)
-        run = self.running.pop(index, None)
-        self._say(index, how, run)
+    def held(self, index: int, holder: str) -> None:
+        run = self.tally.running.get(index)
+        self.tally.held(index, holder)
+        if self.tells_all:
+            self._say(index, f"held by {holder}", run)
 
-    @property
-    def ended(self) -> int:
-        """Trainings that finished or failed."""
-        return len(self.labels) - len(self.waiting) - len(self.running)
+    def stopped(self, index: int) -> None:
+        run = self.tally.running.get(index)
+        self.tally.stopped(index)
+        if self.tells_all:
+            self._say(index, "stopped", run)
 
-    def seconds_left(self) -> float | None:
-        """Estimate for everything: what is left of all epochs, over the slots."""
-        if not self.epoch_seconds:
-            return None
-        usual = sum(self.epoch_seconds) / len(self.epoch_seconds)
-        left = [run.seconds_left(usual) or 0 for run in self.running.values()]
-        waiting = usual * sum(self.epochs[index] for index in self.waiting)
-        # Whatever runs longest cannot be split over the slots.
-        return max([(sum(left) + waiting) / self.slots, *left])
+    def stopping(self, stop: Stop) -> None:
+        self.tally.stopping(stop)
+        running = len(self.tally.running)
+        text = f"Stopping: {stop.why}. Nothing more starts"
+        if running:
+            text += f"; {running} running end after their step (Ctrl-C: at once)"
+        self._print(f"{text}.")
 
-    def _usual(self) -> float | None:
-        return sum(self.epoch_seconds) / len(self.epoch_seconds) if self.epoch_seconds else None
-
-    def _say(self, index: int, event: str, run: _Running | None) -> None:
-        """A lasting line; on a terminal only for ends, which the live view forgets."""
-        if self.console.is_terminal and event in ("started", "running"):
-            return
-        parts = [f"[{self.ended}/{len(self.labels)}]", self.labels[index], event]
+    def _say(self, index: int, event: str, run: Running | None = None) -> None:
+        """A lasting line."""
+        parts = [self._count(), self.tally.jobs[index].label, event]
         if run is not None and run.epoch:
-            parts.append(f"epoch {run.epoch}/{run.epochs}")
+            parts.append(f"epoch {run.epoch}/{run.job.epochs}")
             if run.mean_iou is not None:
                 parts.append(f"mIoU {run.mean_iou:.1f}")
-        if event == "running" and run is not None:
-            parts.append(f"ETA {_clock(run.seconds_left(self._usual()))}")
-        if (left := self.seconds_left()) is not None and event != "started":
-            parts.append(f"all done in {_clock(left)}")
-        self.console.print("  ".join(parts), highlight=False, markup=False, soft_wrap=True)
+        left = self.tally.seconds_left()
+        if left is not None and event != "started":
+            parts.append(f"all done in {_band(left)}")
+        self._print("  ".join(parts))
+
+    def _now_and_then(self) -> None:
+        """In a log: what runs, or how many."""
+        if self.console.is_terminal or time.monotonic() <= self.last_line + _HEARTBEAT_SECONDS:
+            return
+        self.last_line = time.monotonic()
+        running = self.tally.running
+        if self.tells_all and len(running) <= _FEW_RUNNING:
+            for index, run in sorted(running.items()):
+                left = _clock(self.tally.seconds_left_of(run))
+                self._say(index, f"running  ETA {left}", run)
+        else:
+            self._print("  ".join(part.plain for part in (self._totals(), self._time())))
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _count(self) -> str:
+        return f"[{self.tally.ended}/{len(self.tally.jobs)}]"
+
+    def _totals(self) -> Text:
+        tally = self.tally
+        parts = [f"{tally.ended}/{len(tally.jobs)} trainings", f"{len(tally.running)} running"]
+        if failed := tally.failures.total():
+            names = ", ".join(f"{name} ×{count}" for name, count in tally.failures.most_common())
+            parts.append(f"{failed} failed ({names})")
+        holders = Counter(tally.held_by.values())
+        parts += [f"{count} held by {holder}" for holder, count in holders.most_common(2)]
+        if len(holders) > 2:
+            parts.append(f"{len(tally.held_by)} held in all")
+        return Text(", ".join(parts))
+
+    def _time(self) -> Text:
+        left, rate = self.tally.seconds_left(), self.tally.per_hour
+        parts = [f"ETA {'–' if left is None else _band(left)}"]
+        if rate is not None:
+            parts.append(f"{rate:.3g} an hour")
+        if self.tally.stop is not None:
+            parts.append(f"stopping: {self.tally.stop.why}")
+        return Text(", ".join(parts))
 
     def _render(self) -> RenderableType:
+        tally = self.tally
         overall = Table.grid(padding=(0, 1))
-        failed = f", {self.failures} failed" if self.failures else ""
-        overall.add_row(
-            Text(f"{self.ended}/{len(self.labels)} trainings{failed}"),
-            ProgressBar(total=sum(self.epochs), completed=self._epochs_done(), width=30),
-            Text(f"ETA {_clock(self.seconds_left())}"),
-        )
-        lines = Table(box=None, padding=(0, 2, 0, 0), show_header=bool(self.running))
+        total = sum(job.epochs for job in tally.jobs)
+        bar = ProgressBar(total=total, completed=tally.epochs_done, width=30)
+        overall.add_row(bar, self._time())
+        running = sorted(tally.running.items())
+        lines = Table(box=None, padding=(0, 2, 0, 0), show_header=bool(running))
         for heading, justify in (("running", "left"), ("epoch", "right"), ("mIoU", "right")):
             lines.add_column(heading, justify=justify, style="cyan")  # type: ignore[arg-type]
         lines.add_column("ETA", justify="right", style="cyan")
-        for index, run in sorted(self.running.items()):
+        room = max(1, self.console.size.height - _OTHER_LINES)
+        for _, run in running[:room]:
             lines.add_row(
-                Text(self.labels[index]),
-                f"{run.epoch}/{run.epochs}",
+                Text(run.job.label),
+                f"{run.epoch}/{run.job.epochs}",
                 "–" if run.mean_iou is None else f"{run.mean_iou:.1f}",
-                _clock(run.seconds_left(self._usual())),
+                _clock(tally.seconds_left_of(run)),
             )
-        return Group(overall, lines)
-
-    def _epochs_done(self) -> int:
-        going = sum(run.epoch for run in self.running.values())
-        untouched = self.waiting | self.running.keys()
-        return going + sum(e for i, e in enumerate(self.epochs) if i not in untouched)
+        more = [Text(f"and {len(running) - room} more")] if len(running) > room else []
+        return Group(self._totals(), overall, lines, *more)
 
 
 def _clock(seconds: float | None) -> str:
     return "–" if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def _band(left: Band) -> str:
+    likely, careful = map(_clock, left)
+    return likely if likely == careful else f"{likely} to {careful}"

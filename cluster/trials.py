@@ -263,7 +263,7 @@ class Campaign:
         failure = Failure.TIMED_OUT if hung.exists() else name_failure(error)
         hung.unlink(missing_ok=True)
         holder = holder_of(job.folder) if job.resources.workers == 1 else None
-        place = UNKNOWN if holder is None else Hardware(host=holder.host)
+        place = UNKNOWN if holder is None else Hardware(host=holder.process.host)
         record_failure(job, failure, error, datetime.now(UTC), hardware=place)
         return failure.value
 

@@ -93,7 +93,8 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
         if leads:
             energy = {"energy_joules": hardware.energy_joules}
             _note_progress(job, {"launched_as": job.launched_as, **metrics, **optional, **energy})
-        report({**metrics, "seconds": epoch.seconds, **optional})
+        spent = {"seconds": epoch.seconds, "data_wait_seconds": epoch.data_wait_seconds}
+        report({**metrics, "step": epoch.step, **spent, **optional})
 
     def check_lease() -> None:
         if job.lease is not None:

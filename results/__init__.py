@@ -1,8 +1,9 @@
 """What is known: one record per attempt at a training, and the tables that are views of them.
 
 Reading order: ``schema`` (a record), ``parquet`` (its file), ``store`` (where records live),
-``stats``, ``published`` (the paper's numbers), ``table`` (records to cells), ``render`` (cells to
-text). Only the store's names are here: planning needs nothing else, and needs it fast.
+``stats``, ``published`` (the paper's numbers), ``table`` (records to cells), ``effects`` (what
+differs), ``notes`` (the lines below), ``render`` (cells to text), ``charts`` (to pictures). Only
+the store's names are here: planning needs nothing else, and needs it fast.
 """
 
 from results.schema import (

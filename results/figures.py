@@ -1,7 +1,4 @@
-"""Takes features, calibration and curves; gives pictures (Fig. 1, Fig. 6, reliability diagram).
-
-Drawn without pyplot: there is no global state and no window, and any thread may draw.
-"""
+"""Takes features, calibration and curves; gives pictures (Fig. 1, Fig. 6, reliability diagram)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,20 +7,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from results.drawing import COLORS, LINES, new_figure, save
 from results.schema import EpochMetrics
 from results.selection import Calibration
 
-RIGHT, WRONG = "#0072B2", "#D55E00"
-"""Blue and vermilion (Okabe and Ito): told apart by colour-blind readers, and in grey."""
-
-# Okabe and Ito's others too, the ones that are seen on white.
-_COLORS = (RIGHT, WRONG, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_LINES = ("-", "--", ":", "-.")
+RIGHT, WRONG = COLORS[:2]
 _POINTS = 12_000  # drawn at most; histograms count every pixel
 _TINIEST = 1e-300
 _OUTERMOST = (0.05, 99.95)  # percentiles of the points that an axis shows
@@ -161,7 +153,7 @@ def draw_curves(curves: Mapping[str, Sequence[EpochMetrics]], paths: Sequence[Pa
         for axes, of in zip(sides, ("pseudo_label_accuracy", "sampling_rate"), strict=True):
             seen = [(epoch.epoch, getattr(epoch, of)) for epoch in curve]
             seen = [point for point in seen if point[1] is not None]
-            color, line = _COLORS[index % len(_COLORS)], _LINES[index // len(_COLORS) % len(_LINES)]
+            color, line = COLORS[index % len(COLORS)], LINES[index // len(COLORS) % len(LINES)]
             marker = "o" if len(seen) < 40 else None  # a single epoch is no line
             axes.plot(
                 *zip(*seen, strict=True) if seen else ((), ()),
@@ -179,12 +171,6 @@ def draw_curves(curves: Mapping[str, Sequence[EpochMetrics]], paths: Sequence[Pa
             axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
     figure.legend(*sides[0].get_legend_handles_labels(), loc="outside lower center", fontsize=9)
     save(figure, paths)
-
-
-def new_figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _decades(values: NDArray[Any]) -> NDArray[Any]:
@@ -239,8 +225,3 @@ def _histogram(
         )
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
-
-
-def save(figure: Figure, paths: Sequence[Path]) -> None:
-    for path in paths:
-        figure.savefig(path, dpi=160)

@@ -183,11 +183,6 @@ class Ledger(_Frozen):
         own, within = found
         return within.rows[own][self.columns.index(column)]
 
-    @property
-    def protocol(self) -> Protocol:
-        """The first block's; ``find`` gives the block of a row."""
-        return next(iter(self.blocks.values())).protocol
-
 
 def _merged(shared: dict[str, Any], block: Any) -> Any:
     """A block with what the top of its file says of all; its protocol may change some entries."""

@@ -12,7 +12,8 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
-from results.figures import RIGHT, WRONG, new_figure, save
+from results.drawing import new_figure, save
+from results.figures import RIGHT, WRONG
 from results.search import HeatMap, SearchAxis, SearchTrial, best_so_far
 
 _MAP = colormaps["viridis"]

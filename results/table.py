@@ -259,6 +259,6 @@ def _paper(number: float | None, reference: float | None, ours: Summary | None) 
         return None
     return PaperCell(
         number,
-        None if reference is None else number - reference,
+        None if reference is None else round(number - reference, 6),  # 0.7, not 0.7000000000000028
         None if ours is None else ours.mean - number,
     )

@@ -86,7 +86,10 @@ def search(
     problem = wanted.problem
     where = wanted.places.of(problem.base)
     check_trainings(
-        [(Training(problem.base, each.labeled, each.seed), where) for each in problem.blocks],
+        [
+            (Training(problem.base, each.labeled, each.seed), where, problem.setting.resources)
+            for each in problem.blocks
+        ],
         launch,
     )
     wanted.store.check_writable()
@@ -130,15 +133,17 @@ def _search(
         with view.on(ray().console):
             from cluster.search_trials import run_search
 
+            own = wanted.problem.setting.resources
+            ray().check_paths(Path(wanted.store.location).resolve(), [wanted.places.common])
             return run_search(
                 asker,
                 first,
                 ray().cluster,
-                ray().resources,
-                ray().finish,
+                ray().resources(own),
+                lambda job: ray().finish(job, own),
                 ray().limits,
                 concurrent,
-                lease_seconds=ray().safety.lease_seconds,
+                lease_seconds=ray().launch.safety.lease_seconds,
             )
     finally:
         asker.hand_back()

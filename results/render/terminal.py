@@ -9,11 +9,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from results.render import words
-from results.table import Table
+from results.table import Cell, Table
 
 
 def render(table: Table, width: int, color: bool) -> str:
-    """Plain text, or with ANSI styles: bold for what leads, dim for all but the numbers."""
+    """Plain text, or with ANSI styles: bold for what leads, dim for what is beside the numbers."""
     console = Console(
         file=io.StringIO(),
         width=width,
@@ -60,13 +60,17 @@ def _grid(table: Table, columns: Sequence[str]) -> RichTable:
         texts = [Text(row)]
         for column in columns:
             cell = table.cell(row, column)
-            texts.append(_lines(words.ours(cell), "bold" if cell.leading else ""))
+            texts.append(_ours(cell))
             if table.has_paper:
-                texts.append(_lines(words.paper(cell.paper), "dim"))
+                lines = words.paper(cell.paper)
+                texts.append(Text("\n".join(lines), style="dim"))
         grid.add_row(*texts)
     return grid
 
 
-def _lines(lines: Sequence[str], style: str) -> Text:
-    text = Text(lines[0], style=style)
-    return Text("\n").join([text, *(Text(line, style="dim") for line in lines[1:])])
+def _ours(cell: Cell) -> Text:
+    lines = [Text(words.number(cell), style="bold" if cell.leading else "")]
+    if cell.difference is not None:
+        lines.append(Text(words.difference(cell.difference), style="dim"))
+    lines += [Text(line, style="red") for line in words.problems(cell)]
+    return Text("\n").join(lines)

@@ -83,6 +83,12 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def rewrite(path: Path, **changes: object) -> None:
+    """Let the lease be another process's."""
+    seen = json.loads(path.read_text())
+    path.write_text(json.dumps(seen | {"process": seen["process"] | changes}))
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -94,7 +100,7 @@ def test_a_lease_is_one_file_and_is_given_back(tmp_path: Path) -> None:
         ours.check()
         holder = holder_of(folder)
         assert holder is not None
-        assert (holder.run, holder.pid) == ("ours", os.getpid())
+        assert (holder.run, holder.process.pid) == ("ours", os.getpid())
         assert str(os.getpid()) in str(holder)
         (folder / "resume.pt").touch()
     assert names(folder) == ["resume.pt"]
@@ -112,7 +118,7 @@ def test_what_a_living_process_holds_is_refused_by_its_name(tmp_path: Path) -> N
     with other(tmp_path) as their:
         with pytest.raises(HeldError) as refused:
             acquire(tmp_path, "ours")
-        assert refused.value.holder.pid == their.process.pid
+        assert refused.value.holder.process.pid == their.process.pid
         assert refused.value.holder.run == "theirs"
         assert names(tmp_path) == ["lease-1"]
         assert their.end() == "still held"
@@ -135,8 +141,7 @@ def test_what_a_dead_process_of_this_machine_held_is_taken_at_once(
 
 def test_another_process_with_the_same_number_is_not_the_holder(tmp_path: Path) -> None:
     ours = acquire(tmp_path, "theirs")
-    seen = json.loads(ours.path.read_text())
-    ours.path.write_text(json.dumps(seen | {"started": seen["started"] - 3600}))
+    rewrite(ours.path, started=time.time() - 10**6)
     acquire(tmp_path, "ours")
 
 
@@ -151,8 +156,7 @@ def test_a_run_takes_over_from_itself(tmp_path: Path) -> None:
 
 def test_a_process_on_another_machine_is_dead_once_it_was_silent(tmp_path: Path) -> None:
     ours = acquire(tmp_path, "theirs")
-    seen = json.loads(ours.path.read_text())
-    ours.path.write_text(json.dumps(seen | {"machine": "far away", "pid": 2**22 + 1}))
+    rewrite(ours.path, machine="far away", pid=2**22 + 1)
     with pytest.raises(HeldError):
         acquire(tmp_path, "ours")
     watch = Watch(0.5)

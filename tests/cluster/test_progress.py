@@ -10,6 +10,8 @@ import pytest
 from rich.console import Console
 
 from cluster.progress import ProgressView
+from cluster.schedule import Stop
+from cluster.tally import Listed, Tally
 
 LABELS = ("t/all/1/16/seed 0", "t/[red]all[/]/1/8/seed 0", "t/none/1/8/seed 1")
 
@@ -50,8 +52,9 @@ def screen(clock: SimpleNamespace) -> MakeScreen:
         labels: tuple[str, ...] = LABELS, epochs: int = 2, slots: int = 1, terminal: bool = False
     ) -> Screen:
         file = io.StringIO()
-        console = Console(file=file, force_terminal=terminal, width=100)
-        return Screen(ProgressView(console, labels, [epochs] * len(labels), slots), file)
+        console = Console(file=file, force_terminal=terminal, width=100, height=20)
+        tally = Tally([Listed(label, epochs) for label in labels], slots)
+        return Screen(ProgressView(console, tally), file)
 
     return make
 
@@ -66,13 +69,13 @@ def test_a_log_has_a_line_per_start_and_end(screen: MakeScreen) -> None:
         view.started(0)
         view.reported(0, epoch(1, mean_iou=33.33))
         view.reported(0, epoch(2, mean_iou=44.44))
-        view.finished(0)
+        view.finished(0, elsewhere=False)
         view.started(1)
         view.failed(1, "not a number")
         view.started(2)
         view.reported(2, epoch(1))
         view.reported(2, epoch(2))
-        view.finished(2)
+        view.finished(2, elsewhere=False)
     counts = ["[0/3]", "[1/3]", "[1/3]", "[2/3]", "[2/3]", "[3/3]"]
     assert [line.split()[0] for line in seen.lines] == counts
     assert all(label in "\n".join(seen.lines) for label in LABELS), "markup is printed as it is"
@@ -80,7 +83,9 @@ def test_a_log_has_a_line_per_start_and_end(screen: MakeScreen) -> None:
     assert "epoch 2/2" in finished
     assert "mIoU 44.4" in finished
     assert "FAILED: not a number" in failed
-    assert (view.ended, view.failures, view.running, view.waiting) == (3, 1, {}, set())
+    tally = view.tally
+    assert (tally.ended, tally.finished_here, tally.running, tally.waiting) == (3, 2, {}, set())
+    assert tally.failures == {"not a number": 1}
     assert "\x1b" not in seen.file.getvalue()
 
 
@@ -104,7 +109,7 @@ def test_a_log_hears_of_what_runs_now_and_then(screen: MakeScreen, clock: Simple
 def test_a_terminal_shows_what_runs(screen: MakeScreen) -> None:
     seen = screen(terminal=True, slots=2)
     with seen.view as view:
-        assert "0/3 trainings" in seen.live()
+        assert "0/3 trainings, 0 running" in seen.live()
         view.started(0)
         view.started(1)
         view.reported(1, epoch(1, mean_iou=45.67))
@@ -113,7 +118,7 @@ def test_a_terminal_shows_what_runs(screen: MakeScreen) -> None:
         assert LABELS[2] not in live
         view.failed(0, "node lost")
         live = seen.live()
-        assert "1/3 trainings, 1 failed" in live
+        assert "1/3 trainings, 1 running, 1 failed (node lost ×1)" in live
         assert LABELS[0] not in live
     text = seen.file.getvalue()
     assert "FAILED: node lost" in text, "ends stay when the live view goes"
@@ -138,59 +143,72 @@ def test_a_metric_that_was_not_evaluated_keeps_the_last(screen: MakeScreen) -> N
     assert "45.7" in seen.live()
 
 
-@pytest.mark.parametrize("slots", [1, 2, 4])
-def test_what_is_left_shrinks_to_nothing(screen: MakeScreen, slots: int) -> None:
-    labels = tuple("abcd")
-    seen = screen(labels, epochs=3, slots=slots)
-    assert seen.view.seconds_left() is None, "nothing is known yet"
-    left = []
-    for first in range(0, 4, slots):
-        together = range(first, min(first + slots, 4))
-        for index in together:
-            seen.view.started(index)
-        for number in range(1, 4):
-            for index in together:
-                seen.view.reported(index, epoch(number, seconds=10.0))
-                left.append(seen.view.seconds_left())
-        for index in together:
-            seen.view.finished(index)
-            left.append(seen.view.seconds_left())
-    assert left == sorted(left, reverse=True)
-    assert left[-1] == 0
-    # 12 epochs of 10 s over the slots, the first of them done.
-    assert left[0] == 110 / slots if slots < 4 else left[0] >= 20
-
-
-def test_the_longest_training_bounds_what_is_left(screen: MakeScreen) -> None:
-    view = screen(("a", "b"), epochs=10, slots=2).view
-    view.started(0)
-    view.started(1)
-    for number in range(1, 11):
-        view.reported(0, epoch(number, seconds=1.0))
-    view.finished(0)
-    view.reported(1, epoch(1, seconds=100.0))
-    assert view.seconds_left() == 900.0, "a slot that is free cannot help"
-
-
-def test_a_resumed_training_has_only_its_rest_before_it(screen: MakeScreen) -> None:
-    view = screen(("a",), epochs=10).view
-    view.started(0)
-    view.reported(0, epoch(8, seconds=10.0))
-    assert view.seconds_left() == 20.0
-
-
 def test_a_retried_training_counts_once(screen: MakeScreen) -> None:
     seen = screen()
     for _ in range(2):
         seen.view.started(0)
         seen.view.reported(0, epoch(1))
-    seen.view.finished(0)
+    seen.view.finished(0, elsewhere=False)
     assert seen.lines[-1].startswith("[1/3]")
-    assert seen.view.ended == 1
+    assert seen.view.tally.ended == 1
 
 
 def test_a_training_that_never_started_counts_once(screen: MakeScreen) -> None:
     seen = screen()
     seen.view.failed(0, "node lost")
-    assert seen.view.ended == 1
+    assert seen.view.tally.ended == 1
     assert seen.lines[-1].startswith("[1/3]")
+
+
+def test_of_thousands_only_what_goes_wrong_is_told(
+    screen: MakeScreen, clock: SimpleNamespace
+) -> None:
+    seen = screen(tuple(f"t/all/1/16/seed {number}" for number in range(3000)), slots=64)
+    with seen.view as view:
+        for index in range(200):
+            view.started(index)
+            view.reported(index, epoch(1))
+        for index in range(100):
+            view.finished(index, elsewhere=False)
+        view.failed(100, "out of memory")
+        view.retried(101, "node lost")
+        view.held(102, "node-7, process 4")
+        assert len(seen.lines) == 2
+        clock.seconds = 3600.0
+        view.reported(103, epoch(2))
+    (line,) = seen.lines[2:]
+    assert line.startswith("101/3000 trainings, 97 running, 1 failed (out of memory ×1)")
+    assert "1 held by node-7, process 4" in line
+    assert "ETA" in line
+
+
+def test_a_terminal_shows_no_more_than_it_has_room_for(screen: MakeScreen) -> None:
+    seen = screen(tuple(f"job {number:04}" for number in range(3000)), slots=500, terminal=True)
+    for index in range(500):
+        seen.view.started(index)
+    live = seen.live().splitlines()
+    assert len(live) <= 20
+    assert "and 486 more" in live[-1]
+
+
+def test_a_run_that_stops_says_why_and_what_still_ends(screen: MakeScreen) -> None:
+    seen = screen()
+    seen.view.started(0)
+    seen.view.stopping(Stop("interrupted", interrupted=True))
+    seen.view.stopped(0)
+    assert "Stopping: interrupted" in seen.lines[1]
+    assert "1 running" in seen.lines[1]
+    assert "stopped" in seen.lines[2]
+    assert (seen.view.tally.ended, seen.view.tally.waiting) == (0, {0, 1, 2})
+
+
+def test_what_others_hold_is_told_until_it_ends(screen: MakeScreen) -> None:
+    seen = screen(terminal=True)
+    seen.view.started(0)
+    seen.view.held(0, "node-7, process 4")
+    assert "1 held by node-7, process 4" in seen.live()
+    seen.view.started(0)
+    seen.view.finished(0, elsewhere=True)
+    assert "held" not in seen.live()
+    assert "1/3 trainings" in seen.live()
+    assert "finished by another driver" in seen.file.getvalue()

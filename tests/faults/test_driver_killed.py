@@ -96,7 +96,13 @@ def test_a_killed_driver_goes_on_and_prints_the_same_table(
     assert not list(store.glob("checkpoints/*/resume.pt"))
     _, alive = psutil.wait_procs(agents, timeout=150)
     assert not alive, "Ray's agents outlived their driver"
-    assert {path.name for path in store.iterdir()} == {"checkpoints", "code", "logs", "records"}
+    assert {path.name for path in store.iterdir()} == {
+        "checkpoints",
+        "code",
+        "drivers",
+        "logs",
+        "records",
+    }
 
 
 def test_two_drivers_share_a_grid_and_train_nothing_twice(

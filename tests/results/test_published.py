@@ -52,7 +52,9 @@ SAME = [
 def test_the_default_row_is_the_same_in_every_table(table: str, name: str) -> None:
     ledger = load(table)
     assert row(table, name, ledger.columns) == row("table1", "CSL", ledger.columns)
-    assert ledger.protocol.splits.items() <= load("table1").protocol.splits.items()
+    (block,), whole = ledger.blocks.values(), load("table1").blocks["321"]
+    assert block.protocol.splits.items() <= whole.protocol.splits.items()
+    assert block.protocol.model_copy(update={"splits": whole.protocol.splits}) == whole.protocol
 
 
 def test_table_6_was_made_without_the_separation() -> None:
@@ -243,3 +245,9 @@ def test_a_path_that_is_no_file(tmp_path: Path) -> None:
 def test_python_callers_may_build_one() -> None:
     content: dict[str, Any] = yaml.safe_load(OWN)
     assert Ledger.model_validate(content).number("theirs", "1/2") == 20.5
+
+
+def test_the_documents_example_is_a_ledger(tmp_path: Path) -> None:
+    document = Path(__file__).parents[2] / "docs/tables.md"
+    example = document.read_text(encoding="utf-8").split("```yaml\n")[2].split("```")[0]
+    assert load(own(tmp_path, example)).number("SemiBaseline", "1/8") == 77.2
