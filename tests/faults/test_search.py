@@ -1,5 +1,6 @@
 """Kills a search's driver, then a worker of the one that goes on: the study is none the worse."""
 
+import contextlib
 import json
 import os
 import signal
@@ -24,9 +25,8 @@ seeds: [0]
 space:
   selection.alpha: {float: [2, 32], log: true}
   masking.theta: {choice: [0.3, 0.7]}
-sampler: {startup: 3}
-pruner: {name: asha, factor: 2}
-budget: {trials: 6}
+pruner: {name: median, startup: 4}
+budget: {trials: 8}
 confirm: {top: 1, seeds: [100, 101]}
 """
 
@@ -36,8 +36,25 @@ def trials(store: Path) -> list[optuna.trial.FrozenTrial]:
     if not path.exists():
         return []
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
-    names = optuna.get_all_study_names(storage)
-    return optuna.load_study(study_name=names[0], storage=storage).get_trials() if names else []
+    if not optuna.get_all_study_names(storage):
+        return []
+    return optuna.load_study(study_name="small-shapes", storage=storage).get_trials()
+
+
+def is_in_the_middle(store: Path) -> bool:
+    """Whether a trial has ended and another has a checkpoint."""
+    states = {trial.state for trial in trials(store)}
+    checkpoints = list(store.glob("checkpoints/*/resume.pt"))
+    return {TrialState.COMPLETE, TrialState.RUNNING} <= states and bool(checkpoints)
+
+
+def kill_a_worker(driver: psutil.Process) -> None:
+    """Processes come and go while one looks."""
+    while True:
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            for worker in workers_of(driver, TRIALS):
+                os.kill(worker.pid, signal.SIGKILL)
+                return
 
 
 def test_killed_drivers_and_workers_leave_a_consistent_study(csl: Csl, tmp_path: Path) -> None:
@@ -47,16 +64,14 @@ def test_killed_drivers_and_workers_leave_a_consistent_study(csl: Csl, tmp_path:
 
     driver = subprocess.Popen([*CSL, *command])
     try:
-        wait_until(
-            lambda: Store(store).headers() and list(store.glob("checkpoints/*/resume.pt")), driver
-        )
-        family = psutil.Process(driver.pid).children(recursive=True)
+        wait_until(lambda: is_in_the_middle(store), driver)
+        workers = workers_of(psutil.Process(driver.pid), TRIALS)
         driver.send_signal(signal.SIGKILL)
     finally:
         driver.kill()
         driver.wait()
-    others = [process for process in family if "Agent" not in process.name()]
-    psutil.wait_procs(others, timeout=60)
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive, "a training outlived its driver"
     before = trials(store)
     left = [trial.number for trial in before if trial.state == TrialState.RUNNING]
     assert left, "nothing was under way"
@@ -64,11 +79,9 @@ def test_killed_drivers_and_workers_leave_a_consistent_study(csl: Csl, tmp_path:
 
     driver = subprocess.Popen([*CSL, *command], stdout=subprocess.PIPE, text=True)
     try:
-        seen = len(Store(store).headers())
-        wait_until(lambda: len(Store(store).headers()) > seen, driver)
-        wait_until(lambda: list(store.glob("checkpoints/*/progress.json")), driver)
-        workers = workers_of(psutil.Process(driver.pid), TRIALS)
-        os.kill(workers[0].pid, signal.SIGKILL)
+        asked = len(before)
+        wait_until(lambda: len(trials(store)) > asked and is_in_the_middle(store), driver)
+        kill_a_worker(psutil.Process(driver.pid))
         output, _ = driver.communicate(timeout=240)
         assert driver.returncode == 0
     finally:
@@ -90,7 +103,7 @@ def test_killed_drivers_and_workers_leave_a_consistent_study(csl: Csl, tmp_path:
         assert trial.params == after[number].params
         assert after[number].state == TrialState.FAIL
     counted = [trial for trial in after if trial.state != TrialState.FAIL]
-    assert len(counted) == 6
+    assert len(counted) == 8
     complete = Counter(h.identity for h in Store(store).headers() if h.status == "complete")
     assert set(complete.values()) == {1}, "nothing was trained twice"
     pruned = [trial for trial in after if trial.state == TrialState.PRUNED]
