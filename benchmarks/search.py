@@ -120,7 +120,9 @@ def stack(posed: Problem, folder: Path, cluster: Cluster, concurrent: int) -> tu
 
     asker, study = asker_of(posed, folder)
     resources, started = default_resources(cluster, 1, None), time.perf_counter()
-    run_search(asker, None, cluster, resources, lambda job: job, concurrent, Bowl(0.0))
+    run_search(
+        asker, None, cluster, resources, lambda job: job, concurrent=concurrent, work=Bowl(0.0)
+    )
     return time.perf_counter() - started, study
 
 

@@ -117,7 +117,7 @@ class _Course(Campaign):
         self._resources = resources
         self._finish = finish
         self._concurrent = concurrent
-        self._asked = -_LOOK_EVERY
+        self._asked_in_vain = -_LOOK_EVERY
         super().__init__(
             self.proposed,
             cluster,
@@ -167,10 +167,12 @@ class _Course(Campaign):
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        if not self.schedule.running and time.monotonic() < self._asked + _LOOK_EVERY:
+        if not self.schedule.running and time.monotonic() < self._asked_in_vain + _LOOK_EVERY:
             return None
-        self._asked = time.monotonic()
-        return self.safe(self._proposer.propose)
+        job = self.safe(self._proposer.propose)
+        if job is None:
+            self._asked_in_vain = time.monotonic()
+        return job
 
     def _is_done(self) -> bool:
         """Whether nothing more will be proposed; looked up no more often than asked."""
