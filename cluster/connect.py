@@ -9,6 +9,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -181,11 +182,17 @@ def set_environment(*, local: bool) -> None:
     if local:
         # An explicit token: left unset, Ray would write one into the user's home folder.
         os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # read once
+        os.environ["RAY_AUTH_TOKEN"] = _own_token()
         # Whatever its name says: without it Ray listens on every interface, for other nodes.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     elif {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # else Ray would not send it
+
+
+@cache
+def _own_token() -> str:
+    """One for all local Rays of this process: Ray reads it once."""
+    return secrets.token_hex(32)
 
 
 def _temp_folder() -> Path:

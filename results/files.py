@@ -149,7 +149,7 @@ class Files:
             StoreError: the location cannot be written to.
         """
         try:
-            with self._reached("written"):
+            with self._reached("written", info.path):
                 self._files.delete_file(info.path)
         except FileNotFoundError:
             pass
