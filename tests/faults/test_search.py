@@ -82,7 +82,7 @@ def test_killed_drivers_and_workers_leave_a_consistent_study(csl: Csl, tmp_path:
         asked = len(before)
         wait_until(lambda: len(trials(store)) > asked and is_in_the_middle(store), driver)
         kill_a_worker(psutil.Process(driver.pid))
-        output, _ = driver.communicate(timeout=240)
+        output, _ = driver.communicate(timeout=900)
         assert driver.returncode == 0
     finally:
         driver.kill()
