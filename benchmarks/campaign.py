@@ -5,7 +5,8 @@
 
 ``--trials``: that many trials that do nothing but report and leave a record, through
 ``cluster.trials.run_jobs`` on a local Ray with two CPUs. ``per_trial_s`` is a slot's time for one;
-``slowdown`` that of the last fifth over that of the second (1: linear); ``driver_growth`` the
+``slowdown`` that of the last fifth over that of the second (1: linear), ``driver_cpu_slowdown`` the
+same of the driver's own CPU seconds, which other processes disturb less; ``driver_growth`` the
 driver's memory after all over that after a fifth (1: flat); ``lost`` and ``doubled`` count records.
 
 ``--soak-minutes``: two drivers of the real command at a time share grids of tiny trainings on one
@@ -27,16 +28,13 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import overhead  # beside this file
 import psutil
-from ray import cloudpickle
 
 from cluster.connect import connect
 from cluster.snapshot import take_snapshot
-from cluster.trials import run_jobs
 from results.store import Store
 
 SPEC = """
@@ -60,11 +58,16 @@ WORKERS = ("ImplicitFunc", "run_trial", "RayTrainWorker")
 
 def scale(trials: int) -> dict[str, float]:
     """Everything that --trials measures."""
-    cloudpickle.register_pickle_by_value(overhead)  # workers have no such module
     with tempfile.TemporaryDirectory(prefix="csl-campaign-") as folder:
         root = Path(folder)
         jobs = overhead.make_jobs(root / "store", trials)
         with connect(None, overhead.SLOTS, root / "logs", take_snapshot(root)) as cluster:
+            # Ray reads its environment when it is first imported, and connect() has set that.
+            from ray import cloudpickle
+
+            from cluster.trials import run_jobs
+
+            cloudpickle.register_pickle_by_value(overhead)  # workers have no such module
             clock, began = overhead.Clock(), time.perf_counter()
             run_jobs(jobs, cluster, clock, overhead.Sleep(0.0))
             wall = time.perf_counter() - began
@@ -72,13 +75,18 @@ def scale(trials: int) -> dict[str, float]:
             header.identity for header in Store(root / "store").headers() if not header.failure
         )
     fifth = trials // 5
-    gaps = [after - before for before, after in zip(clock.times, clock.times[1:], strict=False)]
+
+    def slowdown(seen: list[float]) -> float:
+        return (seen[-1] - seen[-fifth]) / (seen[2 * fifth] - seen[fifth + 1])
+
     return {
         "trials": trials,
         "wall_s": wall,
         "per_trial_s": wall * overhead.SLOTS / trials,
-        "slowdown": fmean(gaps[-fifth:]) / fmean(gaps[fifth : 2 * fifth]),
-        "driver_growth": fmean(clock.sizes[-fifth // 5 :]) / clock.sizes[fifth],
+        "slowdown": slowdown(clock.times),
+        "driver_cpu_ms": 1000 * (clock.cpu[-1] - clock.cpu[0]) / trials,
+        "driver_cpu_slowdown": slowdown(clock.cpu),
+        "driver_growth": clock.sizes[-1] / clock.sizes[fifth],
         "driver_mb": clock.sizes[-1] / 2**20,
         "lost": sum(job.identity.id not in records for job in jobs),
         "doubled": sum(count > 1 for count in records.values()),
