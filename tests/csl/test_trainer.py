@@ -344,11 +344,11 @@ def test_what_a_killed_save_left_behind_is_harmless(
     interrupt(training(), tmp_path, after=1)
     saved = checkpoint.save
 
-    def killed(state: dict[str, Any], path: Path, *, keep_previous: bool = False) -> None:
+    def killed(state: dict[str, Any], path: Path, **given: Any) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", lambda _: raise_interrupted())
             patch.setattr(Path, "unlink", lambda *_, **__: None)  # the killed clean up nothing
-            saved(state, path, keep_previous=keep_previous)
+            saved(state, path, **given)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", killed)
@@ -371,10 +371,10 @@ def test_a_kill_between_the_two_files_is_harmless(
 ) -> None:
     saved = checkpoint.save
 
-    def killed(state: dict[str, Any], path: Path, *, keep_previous: bool = False) -> None:
+    def killed(state: dict[str, Any], path: Path, **given: Any) -> None:
         if path.name == RESUME and state["done"] == 4:
             raise CutOffError
-        saved(state, path, keep_previous=keep_previous)
+        saved(state, path, **given)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", killed)
