@@ -80,7 +80,7 @@ class History:
 
     def superseded(self, key: str) -> tuple[str, ...]:
         """Complete attempts at a training, which a new one is to replace."""
-        return tuple(self._complete[key])
+        return tuple(self._complete.get(key, ()))
 
     @cached_property
     def _complete(self) -> Mapping[str, list[str]]:

@@ -32,7 +32,7 @@ class Planned:
         labels: what those cells are called; the first is who asks for it.
         verdict: its state and the reason.
         estimate: what it will probably cost; None if nobody knows.
-        supersedes: complete attempts that it would replace.
+        supersedes: complete attempts that it would replace if it ran.
         cut: whether it would run, but is beyond ``--budget`` or ``--max-runs``.
     """
 
@@ -187,7 +187,7 @@ def make_plan(
         steps = named.identity.steps if named.identity else None
         estimate = estimator.estimate(named.training.config, steps)
         verdict = history.judge(named, labels)
-        replaced = history.superseded(named.key) if verdict.state == "new" else ()
+        replaced = history.superseded(named.key)
         trainings.append(Planned(named, labels, verdict, estimate, replaced))
     ordered = _ordered(trainings, grids, limits.first)
     return Plan(tuple(grids), store, _cut(ordered, limits), limits.slots)

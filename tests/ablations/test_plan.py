@@ -190,6 +190,19 @@ def test_other_code_counts_with_a_word_unless_told_otherwise(
     assert (after.state, after.verdict.other_code) == ("stored", False)
 
 
+def test_what_is_trained_again_replaces_what_is_complete_even_when_it_resumes(
+    plan: Callable[..., Plan], store: Store, stored: Stored
+) -> None:
+    first = named(plan(), FIRST)
+    record = stored(first.training)  # of other sources
+    assert named(plan(force=True), FIRST).supersedes == (record.attempt,)
+    assert named(plan(code="strict"), FIRST).supersedes == (record.attempt,)
+    checkpoint(store, first.identity.id)
+    resumed = named(plan(code="strict"), FIRST)
+    assert (resumed.state, resumed.supersedes) == ("unfinished", (record.attempt,))
+    assert named(plan(), SECOND).supersedes == ()
+
+
 def test_force_runs_everything_again(plan: Callable[..., Plan], stored: Stored) -> None:
     stored(named(plan(), FIRST).training)
     assert plan(force=True).reasons == {"forced": 2}
