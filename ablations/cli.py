@@ -10,7 +10,7 @@ import warnings
 from difflib import unified_diff
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -24,6 +24,7 @@ from ablations.search.command import search
 from ablations.spec import load_setting
 from ablations.store import store_app
 from ablations.texts import Rule, RuleOption, TableFormat, committed, format_of, render_tables
+from ablations.watch import cancel, follow, watch
 from cluster.connect import is_submission
 from csl.errors import InputError
 from csl.locations import Locations
@@ -40,6 +41,10 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
+app.command(epilog="Example: csl watch --store /shared/csl-store")(watch)
+app.command(epilog="Example: csl cancel csl-20260131-120000-5f3a --address http://head:8265")(
+    cancel
+)
 app.command(epilog="Example: csl search alpha-theta-s --setting voc321 --data-root DIR")(search)
 
 
@@ -60,9 +65,6 @@ class Images(StrEnum):
     unlabeled = "unlabeled"
 
 
-AddressOption = Annotated[
-    str, typer.Option(envvar="CSL_ADDRESS", help="The cluster's dashboard: http://host:port.")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -132,7 +134,7 @@ def plan(
     made = make_plan(
         request.grids, request.places, request.open_store(), choice.policy, choice.limits
     )
-    _print(
+    views.show_either(
         plan_views.plan_object(made),
         as_json,
         lambda console: plan_views.print_plan(console, made, trainings),
@@ -168,7 +170,7 @@ def table(
 def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show what the store holds and what is under way."""
     seen = views.status_object(Store(store))
-    _print(seen, as_json, lambda console: views.print_status(console, seen))
+    views.show_either(seen, as_json, lambda console: views.print_status(console, seen))
 
 
 @app.command(epilog="Example: csl runs --failed")
@@ -180,7 +182,7 @@ def runs(
     """List every stored attempt."""
     headers = [h for h in Store(store).headers() if not failed or h.status == "failed"]
     rows = [views.run_object(header) for header in headers]
-    _print({"runs": rows}, as_json, lambda console: views.print_runs(console, rows))
+    views.show_either({"runs": rows}, as_json, lambda console: views.print_runs(console, rows))
 
 
 @app.command(epilog="Example: csl show 3f2a91 --out figures --beside 77b0,c2d4")
@@ -207,7 +209,9 @@ def show(
         )
     for path in views.write_curves(out, [record, *others]) if out else ():
         print(f"written: {path}", file=sys.stderr)
-    _print(views.show_object(record), as_json, lambda console: views.print_show(console, record))
+    views.show_either(
+        views.show_object(record), as_json, lambda console: views.print_show(console, record)
+    )
 
 
 @app.command(epilog="Example: csl select 3f2a91 --selectors csl,threshold,flexmatch --out lab")
@@ -266,7 +270,7 @@ def select(
     report = examine(subject, names, image)
     written = write_report(out, report) if out is not None else ()
     seen = report_object(report)
-    _print(seen, as_json, lambda console: print_report(console, seen))
+    views.show_either(seen, as_json, lambda console: print_report(console, seen))
     if not as_json:
         for path in written:
             print(path)
@@ -327,55 +331,9 @@ def weights(
             "no weights file was given", key="--weights", remedy="give one, or --download FILE"
         )
     report = files.examine(network, file)
-    _print(report, as_json, lambda console: files.print_report(console, report))
+    views.show_either(report, as_json, lambda console: files.print_report(console, report))
     if not report["fits"]:
         raise typer.Exit(2)
-
-
-@app.command(epilog="Example: csl watch --store /shared/csl-store")
-def watch(
-    job: Annotated[
-        str | None, typer.Argument(help="A run that was handed over; without: all of them.")
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            envvar="CSL_ADDRESS", help="Of runs that were handed over: the dashboard, http://…"
-        ),
-    ] = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
-) -> None:
-    """Watch the runs on a store, from any terminal; with --address those handed over to a cluster.
-
-    Ctrl-C leaves them running. A run that is followed by name ends this command as it ended."""
-    if address is None:
-        from ablations.watch import drivers_object, watch_store
-
-        if job is not None:
-            raise InputError(
-                "a run that was handed over is at an address",
-                key="--address",
-                remedy="give the one it was handed to, or leave the name out",
-            )
-        _print(drivers_object(store), as_json, lambda console: watch_store(console, store))
-        return
-    from cluster.submission import jobs
-
-    if job is not None:
-        _follow(job, address)
-    seen = [vars(each) for each in jobs(address)]
-    _print({"jobs": seen}, as_json, lambda console: views.print_jobs(console, seen))
-
-
-@app.command(epilog="Example: csl cancel csl-20260131-120000-5f3a --address http://head:8265")
-def cancel(
-    job: Annotated[str, typer.Argument(help="See csl watch.")], address: AddressOption
-) -> None:
-    """Stop a run that was handed over: it writes checkpoints first, and can go on later."""
-    from cluster.submission import cancel as stop
-
-    print(f"{job}: {stop(address, job).state.lower()}; the same csl run goes on with what is left")
 
 
 @app.command(epilog="Example: csl doctor --store /shared/csl-store --address 10.0.0.1:6379")
@@ -395,40 +353,17 @@ def doctor(
         from cluster.submission import submit
 
         check_store(store)
-        _follow(submit(address, command_there(sys.argv[1:], store)), address)
+        follow(submit(address, command_there(sys.argv[1:], store)), address)
     from ablations.doctor import examine
 
     checks = examine(Store(store), address)
-    _print(
+    views.show_either(
         {"checks": [vars(check) for check in checks]},
         as_json,
         lambda console: views.print_checks(console, checks),
     )
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
-
-
-def _follow(job: str, address: str) -> NoReturn:
-    from cluster.submission import follow
-
-    def write(text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-
-    try:
-        code = follow(address, job, write).code
-    except KeyboardInterrupt:
-        print(f"\n{job} runs on; stop it: csl cancel {job} --address {address}")
-        code = 130
-    raise typer.Exit(code)
-
-
-def _print(content: object, as_json: bool, draw: views.Draw) -> None:
-    if as_json:
-        print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
-    else:
-        # A pipe has no width: nothing is wrapped for it.
-        draw(Console(width=None if sys.stdout.isatty() else 200))
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

@@ -4,21 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablations.layers import Layer, command_line, did_you_mean, flatten, resolve
-from ablations.spec import Setting, Spec, TableDesign, Value, load_setting
+from ablations.layers import Layer, command_line, did_you_mean, flatten, profile, resolve
+from ablations.spec import Setting, Spec, TableDesign, load_setting
 from ablations.variants import Variant, fill
-from csl.config import PROFILES, TrainingConfig
+from csl.config import TrainingConfig
 from csl.errors import InputError
 from csl.identity import Training
-from results.table import Quantity
-
-SPELLED: dict[Value, Quantity] = {
-    "miou": "mIoU",
-    "sampling_rate": "sampling rate",
-    "accuracy": "accuracy",
-    "recall": "recall",
-}
-"""What tables call a value."""
+from results.published import Quantity
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,7 @@ class Cell:
 
     row: str
     column: str
-    value: Value
+    value: Quantity
     variant: str
     split: str
     setting: Setting
@@ -102,13 +94,6 @@ def expand(
             meets, or two trainings in one place of the table.
     """
     what, file = spec
-    if options.profile not in PROFILES:
-        raise InputError(
-            "unknown profile",
-            key="--profile",
-            value=options.profile,
-            remedy=f"use one of {', '.join(PROFILES)}",
-        )
     places = [setting or _papers_setting(variant, what, file) for variant in what.expanded]
     variants = [
         _Resolved.of(variant, what, file, where, options)
@@ -162,7 +147,7 @@ class _Resolved:
         where, setting_file = setting
         config = resolve(
             [
-                Layer(f"profile {options.profile}", PROFILES[options.profile]),
+                profile(options.profile),
                 Layer(setting_file, where.set),
                 Layer(file, spec.set),
                 Layer(file, variant.set),
@@ -188,7 +173,7 @@ class _Resolved:
             for key, wanted in self.variant.when.items()
         )
 
-    def cell(self, table: TableDesign, value: Value, split: str, seed: int, file: str) -> Cell:
+    def cell(self, table: TableDesign, value: Quantity, split: str, seed: int, file: str) -> Cell:
         """Its place for one split and seed."""
         if split not in self.setting.splits:
             raise InputError(
@@ -202,7 +187,7 @@ class _Resolved:
             **self.values,
             "variant": self.variant.name,
             "split": split,
-            "value": SPELLED[value],
+            "value": value,
         }
         try:
             row, column = fill(table.rows, said), fill(table.columns, said)
@@ -219,7 +204,7 @@ class _Resolved:
 
 
 def _shown(cell: Cell) -> str:
-    return f"{SPELLED[cell.value]} of {cell.variant} at {cell.split}"
+    return f"{cell.value} of {cell.variant} at {cell.split}"
 
 
 def _check(spec: Spec, file: str, cells: tuple[Cell, ...]) -> None:

@@ -34,8 +34,23 @@ def resolve_setting(
         InputError: an unknown key, or a value that does not fit.
     """
     where, file = setting
-    official = Layer("profile official", PROFILES["official"])
-    return resolve([official, Layer(file, where.set), command_line(assignments)])
+    return resolve([profile("official"), Layer(file, where.set), command_line(assignments)])
+
+
+def profile(name: str) -> Layer:
+    """The layer that everything else is laid over: ``official`` or ``paper``.
+
+    Raises:
+        InputError: there is no such profile.
+    """
+    if name not in PROFILES:
+        raise InputError(
+            "unknown profile",
+            key="--profile",
+            value=name,
+            remedy=f"use one of {', '.join(PROFILES)}",
+        )
+    return Layer(f"profile {name}", PROFILES[name])
 
 
 def command_line(assignments: Iterable[str]) -> Layer:

@@ -5,7 +5,7 @@ any setting that knows its splits. A campaign is several specs that share their 
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,7 @@ from ablations.documents import find, mapping, read, validate
 from ablations.variants import Entry, Name, Variant
 from csl.config import Frozen, fault
 from csl.errors import InputError
+from results.published import Quantity
 from results.published import names as ledgers
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=80)]
@@ -20,9 +21,6 @@ Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_l
 
 PAPERS = "paper"
 """As a setting: the one that each spec says it was run on in the paper."""
-
-Value = Literal["miou", "sampling_rate", "accuracy", "recall"]
-"""What of a training a table shows."""
 
 
 def _refuse_twice(what: str, values: "tuple[object, ...] | list[str]") -> None:
@@ -38,12 +36,12 @@ def _refuse_twice(what: str, values: "tuple[object, ...] | list[str]") -> None:
 
 class TableDesign(Frozen):
     """Where a training stands in the table: templates over ``variant``, ``split``, ``value`` and
-    any configuration key. ``values``: what is shown of it, ``miou`` or, of the pseudo-labels of its
-    last epoch, ``sampling_rate``, ``accuracy`` and ``recall``, all in percent."""
+    any configuration key. ``values``: what is shown of it, ``mIoU`` or, of the pseudo-labels of its
+    last epoch, ``sampling rate``, ``accuracy`` and ``recall``, all in percent."""
 
     rows: Name = "{variant}"
     columns: Name = "{split}"
-    values: Annotated[tuple[Value, ...], Field(min_length=1)] = ("miou",)
+    values: Annotated[tuple[Quantity, ...], Field(min_length=1)] = ("mIoU",)
 
     @model_validator(mode="after")
     def _unique(self) -> Self:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ablations.expand import SPELLED, Grid
+from ablations.expand import Grid
 from ablations.naming import name_all
 from ablations.places import Places
 from csl.identity import Training
@@ -32,7 +32,7 @@ def tabulate(
     for named in name_all(grids, places, records):
         for place in named.places:
             cell = place.cell
-            run = CellRun(cell.training.seed, named.key, SPELLED[cell.value])
+            run = CellRun(cell.training.seed, named.key, cell.value)
             shown[place.grid].setdefault((cell.row, cell.column), []).append(run)
             keys[place.grid][named.key] = None
     return tuple(

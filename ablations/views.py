@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import time
 import warnings
 from collections import Counter
@@ -36,6 +37,15 @@ class _Progress(Frozen):
     epoch: int
     epochs: int
     mean_iou: float | None = None
+
+
+def show_either(content: object, as_json: bool, draw: Draw) -> None:
+    """Print one JSON object, or draw the same for a person."""
+    if as_json:
+        print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
+    else:
+        # A pipe has no width: nothing is wrapped for it.
+        draw(Console(width=None if sys.stdout.isatty() else 200))
 
 
 def status_object(store: Store) -> dict[str, Any]:

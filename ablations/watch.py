@@ -1,21 +1,88 @@
-"""Takes a store; gives what the runs on it are doing, as their drivers tell."""
+"""Takes a store or a cluster's address; gives what the runs there are doing, and stops one."""
 
+import sys
 import time
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NoReturn
 
+import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ablations.views import grid
+from ablations.request import DEFAULT_STORE, StoreOption
+from ablations.views import grid, print_jobs, show_either
 from cluster.drivers import DriverState, read_drivers
+from csl.errors import InputError
 
 _EVERY = 2.0  # seconds, as often as a driver tells
 _MOST_LINES = 20
+
+
+AddressOption = Annotated[
+    str, typer.Option(envvar="CSL_ADDRESS", help="The cluster's dashboard: http://host:port.")
+]
+
+
+def watch(
+    job: Annotated[
+        str | None, typer.Argument(help="A run that was handed over; without: all of them.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CSL_ADDRESS", help="Of runs that were handed over: the dashboard, http://…"
+        ),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Watch the runs on a store, from any terminal; with --address those handed over to a cluster.
+
+    Ctrl-C leaves them running. A run that is followed by name ends this command as it ended."""
+    if address is None:
+        if job is not None:
+            raise InputError(
+                "a run that was handed over is at an address",
+                key="--address",
+                remedy="give the one it was handed to, or leave the name out",
+            )
+        show_either(drivers_object(store), as_json, lambda console: watch_store(console, store))
+        return
+    from cluster.submission import jobs
+
+    if job is not None:
+        follow(job, address)
+    seen = [vars(each) for each in jobs(address)]
+    show_either({"jobs": seen}, as_json, lambda console: print_jobs(console, seen))
+
+
+def cancel(
+    job: Annotated[str, typer.Argument(help="See csl watch.")], address: AddressOption
+) -> None:
+    """Stop a run that was handed over: it writes checkpoints first, and can go on later."""
+    from cluster.submission import cancel as stop
+
+    print(f"{job}: {stop(address, job).state.lower()}; the same csl run goes on with what is left")
+
+
+def follow(job: str, address: str) -> NoReturn:
+    """Print what a handed-over run prints, and exit as it does; Ctrl-C leaves it running."""
+    from cluster.submission import follow as read_on
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    try:
+        code = read_on(address, job, write).code
+    except KeyboardInterrupt:
+        print(f"\n{job} runs on; stop it: csl cancel {job} --address {address}")
+        code = 130
+    raise typer.Exit(code)
 
 
 def drivers_object(store: str) -> dict[str, Any]:

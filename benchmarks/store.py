@@ -31,6 +31,7 @@ from ablations.expand import Options, expand
 from ablations.spec import load_setting, load_spec
 from csl.identity import identify_all
 from csl.locations import Locations
+from results.columns import to_table
 from results.parquet import write
 from results.schema import (
     EpochMetrics,
@@ -39,7 +40,6 @@ from results.schema import (
     PseudoLabels,
     PseudoLabelScores,
     Record,
-    to_table,
 )
 from results.store import Store
 from results.upkeep import compact

@@ -5,7 +5,7 @@
 
 import pyarrow as pa
 
-from results.schema import COLUMNS
+from results.columns import COLUMNS
 
 
 def columns_table() -> str:

@@ -22,11 +22,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results.schema import (
+from results.columns import (
     COLUMNS,
-    SCHEMA_VERSION,
-    Header,
-    Record,
     check_schema,
     check_version,
     from_header_object,
@@ -35,6 +32,7 @@ from results.schema import (
     headers_of,
     to_table,
 )
+from results.schema import SCHEMA_VERSION, Header, Record
 
 TAIL = 32 * 1024
 """Bytes at a file's end that hold the footer of a single attempt."""

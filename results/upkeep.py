@@ -9,8 +9,9 @@ from uuid import uuid4
 import pyarrow as pa
 from pyarrow import fs
 
+from results.columns import headers_of
 from results.parquet import PART_ROWS, WHOLE, RecordFile, write
-from results.schema import Header, headers_of
+from results.schema import Header
 from results.store import FILE_REMEDY, PACKS, RECORDS, Store, StoreError, folder_of, warn_of
 
 PACK_ROWS = 1000

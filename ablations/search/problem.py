@@ -8,11 +8,11 @@ from itertools import islice
 from typing import Any
 
 from ablations.expand import Options
-from ablations.layers import Layer, command_line, did_you_mean, flatten, resolve
+from ablations.layers import Layer, command_line, did_you_mean, flatten, profile, resolve
 from ablations.search.space import Choice, Point, draws
 from ablations.search.spec import SearchSpec
 from ablations.spec import Setting
-from csl.config import PROFILES, TrainingConfig
+from csl.config import TrainingConfig
 from csl.errors import InputError
 from csl.identity import Training
 
@@ -106,9 +106,8 @@ class Problem:
 
     @property
     def _layers(self) -> list[Layer]:
-        profile = self.options.profile
         return [
-            Layer(f"profile {profile}", PROFILES[profile]),
+            profile(self.options.profile),
             Layer(self.setting_file, self.setting.set),
             Layer(self.file, self.spec.set),
         ]
@@ -139,13 +138,6 @@ def pose(spec: tuple[SearchSpec, str], setting: tuple[Setting, str], options: Op
             none, constraints that leave nothing, or a pruner that would never see anything.
     """
     what, file = spec
-    if options.profile not in PROFILES:
-        raise InputError(
-            "unknown profile",
-            key="--profile",
-            value=options.profile,
-            remedy=f"use one of {', '.join(PROFILES)}",
-        )
     changes: dict[str, Any] = {}
     if options.splits:
         changes["splits"] = options.splits
@@ -156,7 +148,7 @@ def pose(spec: tuple[SearchSpec, str], setting: tuple[Setting, str], options: Op
         what = _revalidated(what, changes)
     where, setting_file = setting
     layers = [
-        Layer(f"profile {options.profile}", PROFILES[options.profile]),
+        profile(options.profile),
         Layer(setting_file, where.set),
         Layer(file, what.set),
     ]

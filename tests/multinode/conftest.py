@@ -14,24 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-CSL = (sys.executable, "-c", "from ablations.cli import main; main()")
+from tests.faults.conftest import CSL, Csl
+
 ROOT = Path(__file__).parents[2]
 _SMALL = ("--object-store-memory=100000000", "--disable-usage-stats")
-SMALL = (
-    *("--set", "data.train_images=24", "--set", "data.val_images=8", "--set", "network.width=8"),
-    *("--set", "schedule.steps_per_epoch=6"),
-)
-ONE_VARIANT = """
-name: one
-title: One variant
-reference: all
-splits: ["1/16"]
-seeds: [0]
-variants:
-  - name: all
-    set: {}
-"""
-Csl = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def free_port() -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.multinode.conftest import Csl, Ray
+from tests.faults.conftest import Csl
+from tests.multinode.conftest import Ray
 
 
 def checks(stdout: str) -> dict[str, dict[str, object]]:

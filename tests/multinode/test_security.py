@@ -6,7 +6,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.multinode.conftest import CSL, ONE_VARIANT, ROOT, SMALL, Csl, Ray
+from tests.faults.conftest import CSL, ONE_VARIANT, SMALL, Csl
+from tests.multinode.conftest import ROOT, Ray
 
 ONE_EPOCH = ("--set", "schedule.epochs=1")
 

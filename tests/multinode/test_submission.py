@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from results.store import Store
-from tests.multinode.conftest import CSL, ONE_VARIANT, SMALL, Csl, Ray
+from tests.faults.conftest import CSL, ONE_VARIANT, SMALL, Csl
+from tests.multinode.conftest import Ray
 
 EPOCHS = ("--set", "schedule.epochs=2")
 LONG = ("--set", "schedule.epochs=12")

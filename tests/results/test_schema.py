@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from results.columns import COLUMNS, from_header_object, from_row, header_object, to_table
 from results.schema import (
-    COLUMNS,
     SCHEMA_VERSION,
     EpochMetrics,
     Evaluation,
@@ -20,10 +20,6 @@ from results.schema import (
     PseudoLabels,
     PseudoLabelScores,
     Record,
-    from_header_object,
-    from_row,
-    header_object,
-    to_table,
 )
 
 counts = st.integers(0, 2**63 - 1)

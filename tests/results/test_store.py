@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from results.columns import to_table
 from results.parquet import TAIL
-from results.schema import SCHEMA_VERSION, Failure, Record, to_table
+from results.schema import SCHEMA_VERSION, Failure, Record
 from results.store import Store, StoreError, UnreadableRecordWarning
 
 Make = Callable[..., Record]
