@@ -7,7 +7,7 @@ because another process may have moved what it holds into another file.
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import uuid4
@@ -148,11 +148,8 @@ class Files:
         Raises:
             StoreError: the location cannot be written to.
         """
-        try:
-            with self._reached("written", info.path):
-                self._files.delete_file(info.path)
-        except FileNotFoundError:
-            pass
+        with suppress(FileNotFoundError), self._reached("written", info.path):
+            self._files.delete_file(info.path)
 
     def copy(self, source: "Files", info: fs.FileInfo, folder: str) -> None:
         """Copy a file of another location, byte by byte.
