@@ -31,7 +31,8 @@ request = Request(sys.argv[1], store=sys.argv[2], assignments=sys.argv[3:])
 choice = Choice()
 store = request.open_store()
 plan = make_plan(request.grids, request.places, store, choice.policy, choice.limits)
-(job,) = _jobs(plan, Path(sys.argv[2]), None, Run.new())
+(job,) = _jobs(plan, Path(sys.argv[2]))
+job = replace(job, run=Run.new())
 with leased(job.folder, job.run.id, 1.0) as lease:
     try:
         run_job(replace(job, lease=lease), lambda report: None)
