@@ -11,12 +11,17 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from ray import tune
+
+# Under no public names, both: what Tune starts its trials with, and where it looks for it.
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.connect import Cluster
-from cluster.failures import name_failure
+from cluster.failures import ActorKilledError, name_failure
 from cluster.jobs import UNKNOWN, Hardware, Job, Resources
 from cluster.lease import Watch, holder_of
 from cluster.schedule import DEFAULT, FreeIf, Limits, Schedule, Start, Stop
@@ -125,6 +130,7 @@ def run_campaign(
     """
     for logger in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
+    tune_controller.RayActorManager = _Actors
     with _signals(campaign):
         for wave in itertools.count():
             _tune(campaign, work, f"{name}-{wave}", scheduler)
@@ -270,6 +276,18 @@ class Campaign:
     def _free_if(self, index: int) -> frozenset[str] | None:
         job = self.jobs[index]
         return self.watch.dead(job.folder, job.run.id)
+
+
+class _Actors(RayActorManager):
+    """Ray's own, for which a process that Ray's memory monitor kills is no lost process: it would
+    end the whole run."""
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(
+            exception, (RayActorError, RayTaskError)
+        ):
+            exception = ActorKilledError(exception)
+        super()._actor_task_failed(tracked_actor_task, exception)
 
 
 class _Next(Searcher):
