@@ -85,7 +85,7 @@ def train(plan: Plan, ray: "OnRay") -> Stop | None:
     from cluster.drivers import told
     from cluster.metrics import CampaignMetrics, several
     from cluster.progress import ProgressView
-    from cluster.trials import run_jobs
+    from cluster.trials import lacks, run_jobs
 
     store = Path(plan.store.location).resolve()
     jobs = [
@@ -95,6 +95,8 @@ def train(plan: Plan, ray: "OnRay") -> Stop | None:
     ray.check_paths(store, [job.locations for job in jobs])
     labels = [job.launched_as for job in jobs]
     places = min(slots(ray.cluster, job.resources) for job in jobs)
+    if missing := [job.resources for job in jobs if lacks(ray.cluster, job.resources)]:
+        ray.console.print(f"Waiting for {_place(missing[0])}: this Ray has none yet.")
     metrics = CampaignMetrics(",".join(grid.spec.name for grid in plan.grids), labels)
     tally = Tally([_listed(job) for job in jobs], places)
     with told(store, ray.run, tally), ProgressView(ray.console, tally) as view:
@@ -186,6 +188,13 @@ def on_ray(store: Path, launch: Launch) -> Iterator[OnRay]:
     with quiet(log) as console, connect(launch.address, launch.cpus, logs, code) as cluster:
         # Ray reads its environment when it is first imported, and connect() has set that.
         yield OnRay(console, cluster, launch, run, code.name)
+
+
+def _place(wants: Resources) -> str:
+    unit = "GPU" if wants.gpus else "CPU"
+    count = wants.gpus or wants.cpus
+    node = f"a node with {count:g} {unit}{'s' if count > 1 else ''}"
+    return node if wants.workers == 1 else f"{wants.workers} workers' places, each {node}"
 
 
 def _listed(job: Job) -> Listed:

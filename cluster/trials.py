@@ -25,6 +25,7 @@ from cluster.failures import ActorKilledError, name_failure
 from cluster.jobs import UNKNOWN, Hardware, Job, Resources
 from cluster.lease import Watch, holder_of
 from cluster.schedule import DEFAULT, FreeIf, Limits, Schedule, Start, Stop
+from cluster.suspects import Suspects
 from cluster.trial import STOP, bundle, ray_names, run_trial
 from cluster.worker import HUNG, Work, record_failure, run_job
 from csl.errors import InputError
@@ -55,6 +56,8 @@ def default_resources(
 ) -> Resources:
     """One CPU a worker, and one GPU each where the cluster has any.
 
+    A wish for GPUs is believed where nodes may still join, such as from an autoscaler.
+
     Without a wish, a worker with a GPU has up to four loader workers, its share of the CPUs: one
     core does not keep a GPU fed. On a CPU they would only take the training's own.
 
@@ -62,18 +65,28 @@ def default_resources(
         InputError: the cluster can never place this many workers.
     """
     per_worker = gpus if gpus is not None else (1.0 if cluster.gpus else 0.0)
-    have, unit = (cluster.gpus, "GPUs") if per_worker else (cluster.cpus, "CPUs")
-    if workers * (per_worker or 1) > have:
+    wants = Resources(workers=workers, cpus=1, gpus=per_worker)
+    if lacks(cluster, wants) and not (cluster.may_grow and gpus is not None):
+        have, unit = (cluster.gpus, "GPUs") if per_worker else (cluster.cpus, "CPUs")
         raise InputError(
             f"one training wants more {unit} than this Ray has ({have:g})",
             key="--workers",
             value=workers,
-            remedy="ask for fewer workers, or join a larger cluster with --address",
+            remedy="ask for fewer workers, or join a larger cluster with --address; where nodes "
+            "are started on demand, say what they have with --gpus-per-worker (0: CPUs)",
         )
     if loader_workers is None:
-        share = cluster.cpus * per_worker / cluster.gpus if per_worker else 0
-        loader_workers = min(_LOADER_WORKERS, int(share))
-    return Resources(workers=workers, cpus=1, gpus=per_worker, loader_workers=loader_workers)
+        loader_workers = 0
+        if per_worker:  # of a node that is yet to come nobody knows the CPUs
+            share = cluster.cpus * per_worker / cluster.gpus if cluster.gpus else _LOADER_WORKERS
+            loader_workers = min(_LOADER_WORKERS, int(share))
+    return replace(wants, loader_workers=loader_workers)
+
+
+def lacks(cluster: Cluster, wants: Resources) -> bool:
+    """Whether a training finds no place on the nodes that are there now, busy or not."""
+    have = cluster.gpus if wants.gpus else cluster.cpus
+    return wants.workers * (wants.gpus or 1) > have
 
 
 def run_jobs(
@@ -105,9 +118,11 @@ def run_jobs(
     """
     lease = jobs[0].safety.lease_seconds
     wants = [job.resources for job in jobs]
-    campaign = Campaign(
-        jobs, cluster, watcher, lambda free: Schedule(wants, cluster, limits, free), lease
-    )
+
+    def make_schedule(free: FreeIf) -> Schedule:
+        return Schedule(wants, cluster, limits, free, ahead=cluster.may_grow)
+
+    campaign = Campaign(jobs, cluster, watcher, make_schedule, lease)
     return run_campaign(campaign, work, "wave")
 
 
@@ -130,7 +145,7 @@ def run_campaign(
     """
     for logger in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
-    tune_controller.RayActorManager = _Actors
+    tune_controller.RayActorManager = _Actors  # type: ignore[attr-defined]
     with _signals(campaign):
         for wave in itertools.count():
             _tune(campaign, work, f"{name}-{wave}", scheduler)
@@ -146,7 +161,7 @@ def _tune(campaign: "Campaign", work: Work, name: str, scheduler: TrialScheduler
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(run_trial, work=work, scratch=scratch),
-            lambda config: tune.PlacementGroupFactory([_bundle(config["job"].resources)]),
+            lambda config: _place(config["job"].resources, config["avoid"]),
         ),
         tune_config=tune.TuneConfig(
             search_alg=_Next(campaign),
@@ -168,12 +183,17 @@ def _tune(campaign: "Campaign", work: Work, name: str, scheduler: TrialScheduler
     tuner.fit()
 
 
-def _bundle(wants: Resources) -> dict[str, float]:
-    """What a trial occupies itself.
+def _place(wants: Resources, avoid: frozenset[str]) -> tune.PlacementGroupFactory:
+    """What a trial occupies itself, on none of these nodes.
 
     One of several workers takes nothing but a mark of the head node: Ray Train makes its own
     placement group, and counting the workers twice would deadlock."""
-    return bundle(wants) if wants.workers == 1 else {"node:__internal_head__": 0.001}
+    if wants.workers > 1:
+        return tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
+    if not avoid:
+        return tune.PlacementGroupFactory([bundle(wants)])
+    others = {"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}
+    return tune.PlacementGroupFactory([bundle(wants)], bundle_label_selector=[others])
 
 
 def _identity(trial: Trial) -> str:
@@ -206,6 +226,8 @@ class Campaign:
         self.watch = Watch(lease_seconds)
         self.schedule = make_schedule(self._free_if)
         self.interrupted = False
+        self._suspects = Suspects()
+        self._trained_on: dict[int, str] = {}
         self._told = False
         self._looked = time.monotonic()
 
@@ -245,14 +267,28 @@ class Campaign:
             self.schedule.was_stopped(index)
             self.watcher.stopped(index)
         elif "failure" in result:
-            self.failed(index, result["failure"], result["exception"])
+            self.failed(index, result["failure"], result["exception"], result.get("node", ""))
         else:
             elsewhere = "elsewhere" in result
+            self._suspects.finished(self._trained_on.pop(index, ""))
             self.schedule.finished(index, elsewhere=elsewhere)
             self.watcher.finished(index, elsewhere=elsewhere)
 
-    def failed(self, index: int, failure: str, exception: str, *, lost: bool = False) -> None:
-        if self.schedule.failed(index, failure, exception, lost=lost):
+    def reported(self, index: int, metrics: dict[str, Any]) -> None:
+        """An epoch was done."""
+        self._trained_on[index] = metrics.get("node", "")
+        self.schedule.did_an_epoch()
+        self.watcher.reported(index, metrics)
+
+    def to_avoid(self, index: int) -> frozenset[str]:
+        """The nodes that a training is not put on."""
+        return self._suspects.to_avoid(index, self.schedule.cluster.nodes)
+
+    def failed(
+        self, index: int, failure: str, exception: str, node: str = "", *, lost: bool = False
+    ) -> None:
+        if self.schedule.failed(index, failure, exception, node, lost=lost):
+            self._suspects.failed(index, node)
             self.watcher.retried(index, f"{failure}, at the end")
         else:
             self.watcher.failed(index, failure)
@@ -303,7 +339,8 @@ class _Next(Searcher):
         if start is not None:
             self._indices[trial_id] = start.index
             job = replace(self._campaign.jobs[start.index], resources=start.resources)
-            return {"index": start.index, "job": job, "dead": start.dead}
+            avoid = self._campaign.to_avoid(start.index)
+            return {"index": start.index, "job": job, "dead": start.dead, "avoid": avoid}
         if self._campaign.is_over:
             return Searcher.FINISHED  # type: ignore[return-value]
         return None
@@ -350,8 +387,7 @@ class _Bridge(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         if "epoch" in result:
-            self._campaign.schedule.did_an_epoch()
-            self._campaign.watcher.reported(trial.config["index"], result)
+            self._campaign.reported(trial.config["index"], result)
         else:
             self._last[trial.trial_id] = result
 

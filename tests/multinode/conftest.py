@@ -75,7 +75,8 @@ class Ray:
         folder: for its files.
         cpus: of the head.
         host: of the head.
-        options: more of ``ray start``, for the head.
+        options: more of ``ray start``, for the head of this address.
+        environment: more of it, for the head.
 
     Attributes:
         address, url: where to join it, and where to submit to it.
@@ -84,7 +85,12 @@ class Ray:
     """
 
     def __init__(
-        self, folder: Path, cpus: int, host: Host = HERE, options: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        cpus: int,
+        host: Host = HERE,
+        options: Callable[[str], tuple[str, ...]] = lambda address: (),
+        environment: dict[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.nodes: list[Node] = []
@@ -105,7 +111,8 @@ class Ray:
             host,
             *("--head", f"--port={port}", f"--num-cpus={cpus}"),
             *(f"--dashboard-host={host.address}", f"--dashboard-port={dashboard}"),
-            *(f"--temp-dir={folder / 'ray'}", *options),
+            *(f"--temp-dir={folder / 'ray'}", *options(self.address)),
+            environment=environment,
         )
         self._wait(self._answers)
 
@@ -177,9 +184,7 @@ class Ray:
             dashboard = urllib.parse.urlsplit(self.url)
             socket.create_connection((dashboard.hostname, dashboard.port)).close()  # type: ignore[arg-type]
 
-    def _start(
-        self, host: Host, *options: str, environment: dict[str, str] | None = None
-    ) -> Node:
+    def _start(self, host: Host, *options: str, environment: dict[str, str] | None = None) -> Node:
         ray = str(Path(sys.executable).with_name("ray"))
         name = f"node-{self._started}"
         self._started += 1
@@ -295,7 +300,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory, locally: Csl) -> Grid:
 
 @pytest.fixture(scope="session")
 def long_grid(tmp_path_factory: pytest.TempPathFactory, locally: Csl) -> Grid:
-    """The same with more epochs, for what takes its time."""
+    """Two of them with more epochs, for what takes its time."""
     return _undisturbed(tmp_path_factory.mktemp("long"), locally, *LONG)
 
 

@@ -3,14 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from results.store import Store
-from tests.faults.conftest import Csl
 from tests.multinode.conftest import Ray
-from tests.multinode.losses import Driver, Grid, assert_equal, table_of, trained_by
+from tests.multinode.losses import Driver, Grid, assert_equal
 
 pytestmark = pytest.mark.usefixtures("may_mount")
 

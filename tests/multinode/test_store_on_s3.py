@@ -110,7 +110,9 @@ def test_a_copy_that_the_server_did_not_outlive_is_made_again(
     assert table_of(grid.arguments, remote) == grid.table
     assert run("store", "check", "--store", remote).returncode == 0
     assert len(Store(remote).headers()) == 4
-    print(f"FAULT store's S3 server stopped and started: copied again after {time.monotonic() - began:.1f} s")
+    print(
+        f"FAULT S3 server stopped and started: copied again after {time.monotonic() - began:.1f} s"
+    )
 
 
 def test_records_are_written_while_it_comes_and_goes(
