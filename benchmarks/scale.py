@@ -2,17 +2,17 @@
 
     python benchmarks/scale.py --json --concurrent 1000 --trials 10000
 
-64 nodes' worth of logical CPUs on one raylet, and trials that do nothing but report four epochs over
-``--seconds`` and leave a record. Everything on the driver is real: ``cluster.trials.run_jobs``, Ray
-Tune, a placement group, Ray's calls and their results for each trial, the metrics of ``csl run``, the
-store. A trial's own process is not: a thousand of them need 100 GB and more. Threads of a few
+64 nodes' worth of logical CPUs on one raylet, and trials that do nothing but report four epochs
+over ``--seconds`` and leave a record. All on the driver is real: ``cluster.trials.run_jobs``, Ray
+Tune, a placement group and Ray's calls and answers for each trial, the metrics of ``csl run``,
+the store. A trial's own process is not: a thousand of them need 100 GB and more. Threads of a few
 processes answer in their place, so starting processes is not measured (benchmarks/overhead.py does
 that), and no network or second node is.
 
-``trials_per_s``: ended per second, between the tenth and the last part of them. ``ideal_per_s``: what
-a driver that takes no time would do. ``driver_cpu_ms``: the driver's own CPU time per trial.
-``all_running_s``: until as many run as may. ``driver_mb``, ``driver_growth``: its memory at the end,
-and that over its memory after a tenth. ``store_kb``: per trial. ``lost`` counts trials without record.
+``trials_per_s``: ended per second, the first tenth left out. ``ideal_per_s``: what a driver that
+takes no time would do. ``driver_cpu_ms``: the driver's own CPU time per trial. ``all_running_s``:
+until most run. ``driver_mb``, ``driver_growth``: its memory at the end, and that over its memory
+after a tenth. ``store_kb``: per trial. ``lost`` counts trials without a record.
 """
 
 import argparse

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 from ray import tune
 
-# Under no public names, both: what Tune starts its trials with, and where it looks for it.
+# Under no public names: which nodes are about to be taken away; what Tune starts its trials with,
+# and where it looks for it.
+from ray._private.state import state
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.execution import tune_controller
@@ -304,6 +306,9 @@ class Campaign:
         hung = job.folder / HUNG
         failure = Failure.TIMED_OUT if hung.exists() else name_failure(error)
         hung.unlink(missing_ok=True)
+        node = self._trained_on.get(index)
+        if failure in (Failure.WORKER_CRASHED, Failure.NODE_LOST) and _was_to_go(node):
+            failure = Failure.PREEMPTED  # its process is missed before the node is
         holder = holder_of(job.folder) if job.resources.workers == 1 else None
         place = UNKNOWN if holder is None else Hardware(host=holder.process.host)
         record_failure(job, failure, error, datetime.now(UTC), hardware=place)
@@ -405,6 +410,11 @@ class _Bridge(tune.Callback):
     def _recorded(self, trial: Trial) -> str:
         error = trial.get_pickled_error() or trial.get_error() or RuntimeError("no error was kept")
         return self._campaign.record_loss(trial.config["index"], error, trial.trial_id)
+
+
+def _was_to_go(node: str | None) -> bool:
+    """Whether a node is drained for a preemption; one that Ray has not missed yet."""
+    return node in state.get_draining_nodes()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,11 @@ from tests.multinode.conftest import Ray
 from tests.multinode.losses import Driver, Grid, assert_equal
 
 LITTLE = 100_000_000
+EMPTY = (  # what Ray's launcher would have filled in
+    *("cluster_synced_files", "initialization_commands", "setup_commands"),
+    *("head_setup_commands", "worker_setup_commands"),
+    *("head_start_ray_commands", "worker_start_ray_commands"),
+)
 NODES = {
     "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
     "worker": {
@@ -43,6 +48,8 @@ def test_trainings_bring_their_nodes(
                     "auth": {"ssh_user": "nobody"},
                     "available_node_types": NODES,
                     "head_node_type": "ray.head.default",
+                    "file_mounts": {},
+                    **{key: [] for key in EMPTY},
                 }
             )
         )

@@ -1,10 +1,9 @@
 """The server that keeps a store on S3 is stopped in the middle, and started again."""
 
-import os
+import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,38 +16,64 @@ from tests.multinode.conftest import ROOT, free_port
 from tests.multinode.losses import Grid, table_of
 
 
-class Server:
-    """An S3 server whose content survives it, as on a disk: moto records all it is told."""
+PROXY = """
+import asyncio, sys
+async def pump(reader, writer):
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+            print(len(data), flush=True)
+    except OSError:
+        pass
+    finally:
+        writer.close()
+async def serve(reader, writer):
+    back, forth = await asyncio.open_connection("127.0.0.1", int(sys.argv[2]))
+    await asyncio.gather(pump(reader, forth), pump(back, writer))
+async def main():
+    async with await asyncio.start_server(serve, "127.0.0.1", int(sys.argv[1])) as server:
+        await server.serve_forever()
+asyncio.run(main())
+"""
 
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.recorded = folder / "recorded"
-        self.recorded.touch()
-        self.environment = os.environ | {
-            "MOTO_ENABLE_RECORDING": "1",
-            "MOTO_RECORDER_FILEPATH": str(self.recorded),
-        }
+
+class Server:
+    """An S3 server and its only entrance, which can be closed: moto forgets all when it ends."""
+
+    def __init__(self, log: Path) -> None:
+        self.port, self._inner = free_port(), free_port()
+        self.log = log
+        self._server = self._start(["-m", "moto.server", "-H", "127.0.0.1"], "-p", self._inner)
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while True:
-            assert self.process.poll() is None, "the server did not start"
-            try:
-                request = f"http://127.0.0.1:{self.port}/moto-api/recorder/replay-recording"
-                urllib.request.urlopen(request, data=b"").close()
-                return
-            except OSError:
-                time.sleep(0.1)
+        self._entrance = self._start(["-c", PROXY], self.port, self._inner)
 
     def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        """Every connection is cut, and a new one is refused."""
+        self._entrance.kill()
+        self._entrance.wait()
+
+    def end(self) -> None:
+        self.stop()
+        self._server.kill()
+        self._server.wait()
+
+    def _start(self, command: list[str], *arguments: object) -> "subprocess.Popen[bytes]":
+        with self.log.open("ab") as log:
+            started = subprocess.Popen(
+                [sys.executable, *command, *map(str, arguments)], stdout=log, stderr=log
+            )
+        port = self._inner if "-p" in arguments else self.port
+        while True:
+            assert started.poll() is None, self.log.read_text()
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return started
 
 
 @pytest.fixture
@@ -58,9 +83,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for proxy in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(proxy, raising=False)
-    started = Server(tmp_path)
+    started = Server(tmp_path / "server.log")
     yield started
-    started.stop()
+    started.end()
 
 
 @pytest.fixture
@@ -98,8 +123,8 @@ def test_a_copy_that_the_server_did_not_outlive_is_made_again(
         stderr=subprocess.PIPE,
         text=True,
     )
-    before = server.recorded.stat().st_size
-    while server.recorded.stat().st_size == before:  # until it is asked for the first time
+    before = server.log.stat().st_size
+    while server.log.stat().st_size == before:  # until it is asked for the first time
         assert copying.poll() is None
     server.stop()
     _, said = copying.communicate()
