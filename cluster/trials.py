@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
 
-from ray import tune
+from ray import cloudpickle, tune
 
 # Under no public names: which nodes are about to be taken away; what Tune starts its trials with,
 # and where it looks for it.
@@ -408,7 +409,11 @@ class _Bridge(tune.Callback):
         self._campaign.failed(trial.config["index"], self._recorded(trial), "", lost=True)
 
     def _recorded(self, trial: Trial) -> str:
-        error = trial.get_pickled_error() or trial.get_error() or RuntimeError("no error was kept")
+        # Where Tune has just written it: ``get_pickled_error`` reads a copy that is made later.
+        kept = trial.pickled_error_file
+        error: BaseException = RuntimeError("Tune kept no error")
+        if kept is not None:
+            error = cloudpickle.loads(Path(kept).read_bytes())
         return self._campaign.record_loss(trial.config["index"], error, trial.trial_id)
 
 

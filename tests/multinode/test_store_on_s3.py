@@ -15,7 +15,6 @@ from tests.faults.conftest import CSL
 from tests.multinode.conftest import ROOT, free_port
 from tests.multinode.losses import Grid, table_of
 
-
 PROXY = """
 import asyncio, sys
 async def pump(reader, writer):
