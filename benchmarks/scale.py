@@ -67,20 +67,22 @@ class Host:
 
 
 class Method:
-    def __init__(self, host: Any, slot: int, name: str) -> None:
-        self.host, self.slot, self.name = host, slot, name
+    def __init__(self, host: Any, slot: int, name: str, *first: Any) -> None:
+        self.host, self.slot, self.name, self.first = host, slot, name, first
 
     def remote(self, *arguments: Any, **_: Any) -> Any:
-        return self.host.call.remote(self.slot, self.name, arguments)
+        return self.host.call.remote(self.slot, self.name, self.first + arguments)
 
 
 class Handle:
     """What Tune takes for a trial's process."""
 
-    def __init__(self, host: Any, slot: int) -> None:
-        self.host, self.slot = host, slot
+    def __init__(self, host: Any, slot: int, config: dict[str, Any]) -> None:
+        self.host, self.slot, self.config = host, slot, config
 
     def __getattr__(self, name: str) -> Method:
+        if name == "__ray_ready__":  # Tune waits for it before it calls anything else
+            return Method(self.host, self.slot, "reset", self.config)
         return Method(self.host, self.slot, name)
 
 
@@ -101,9 +103,7 @@ class Trials:
 
     def remote(self, *, config: dict[str, Any], **_: Any) -> Handle:
         slot = next(self.slots)
-        made = Handle(self.hosts[slot % len(self.hosts)], slot)
-        made.reset.remote(config)
-        return made
+        return Handle(self.hosts[slot % len(self.hosts)], slot, config)
 
 
 def measure(concurrent: int, trials: int, seconds: float, processes: int) -> dict[str, float]:
