@@ -80,7 +80,7 @@ class Cell:
     Args:
         quantity: what it shows.
         summary: over the complete trainings; None if there is none.
-        wanted: trainings that the design asks for; 0 if it does not have this cell.
+        runs: keys of the trainings that the design asks for; none if it does not have this cell.
         failures: count per failure's name, by name.
         missing: trainings without any record.
         difference: to the reference row, over the blocks that both have.
@@ -92,12 +92,17 @@ class Cell:
     column: str
     quantity: Quantity
     summary: Summary | None
-    wanted: int
+    runs: tuple[str, ...]
     failures: tuple[tuple[str, int], ...]
     missing: int
     difference: Comparison | None
     leading: bool
     paper: PaperCell | None
+
+    @property
+    def wanted(self) -> int:
+        """How many trainings the design asks for."""
+        return len(self.runs)
 
     @property
     def done(self) -> int:
@@ -190,7 +195,7 @@ def build(
                 column=column,
                 quantity=quantities[place],
                 summary=summary,
-                wanted=len(runs),
+                runs=tuple(run.key for run in runs),
                 failures=tuple(sorted(failures.items())),
                 missing=len(runs) - len(known),
                 difference=found.differences.get(place),
