@@ -89,8 +89,11 @@ for (const cell of document.querySelectorAll("td[data-runs]")) {
 
 // ---- The list of runs.
 
+/** What is searched for, in any order: words, and "several words" as they stand. */
+const words = (text) => [...text.toLowerCase().matchAll(/"([^"]*)"|\S+/g)].map(([word, quoted]) => quoted ?? word);
+
 function list() {
-  const { rows } = state, asked = state.words.toLowerCase().split(/\s+/).filter(Boolean);
+  const { rows } = state, asked = words(state.words);
   state.shown = rows.order.filter((i) =>
     (!state.cell || state.cell.has(i)) && (!state.counting || rows.counts[i]) &&
     (!state.status || rows.status[i] === state.status) && asked.every((word) => rows.text[i].includes(word)));
