@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from pyarrow import fs
@@ -27,6 +27,9 @@ from pyarrow import fs
 from results.files import Files, StoreError
 from results.parquet import TAIL, WHOLE, RecordFile, encode
 from results.schema import Header, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Store", "StoreError", "UnreadableRecordWarning", "latest"]
 
@@ -100,6 +103,16 @@ class Store:
     def headers(self) -> tuple[Header, ...]:
         """The header of every readable attempt, by identity, then by when it finished."""
         return ordered(_once(entry.header for entry in self.entries()))
+
+    def runs(self) -> "pd.DataFrame":
+        """Every readable attempt as a row, for pandas: its header, and ``configuration`` and
+        ``provenance`` by their keys.
+
+        ``counts``: whether it stands for its training in tables. ``csl store export`` and
+        ``records`` have the rest: IoU per class, curves, logs."""
+        from results.export import runs_frame  # pandas takes half a second
+
+        return runs_frame(self.headers())
 
     def latest(self) -> dict[str, Header]:
         """What is known of each identity; see ``latest``."""

@@ -140,6 +140,18 @@ class Table:
         """The cell of one variant on one split."""
         return self.cells[self.rows.index(row) * len(self.columns) + self.columns.index(column)]
 
+    def __str__(self) -> str:
+        """As the terminal shows it."""
+        from results.render import render
+
+        return render(self, "terminal")
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        from results.render import html
+
+        return html.fragment(self)
+
 
 def build(
     layout: TableLayout,

@@ -23,3 +23,8 @@ def templates() -> Environment:
 def render(tables: Sequence[Table]) -> str:
     """The whole page; every name is escaped."""
     return templates().get_template("render/table.html.jinja").render(tables=tables, words=words)
+
+
+def fragment(table: Table) -> str:
+    """One table as a part of somebody else's page, such as a notebook."""
+    return templates().get_template("render/fragment.html.jinja").render(table=table, words=words)
