@@ -153,13 +153,15 @@ def _grids(
     for spec, setting in wanted:
         options = request.options
         one = expand(spec, setting, replace(options, seeds=(options.seeds or spec[0].seeds)[:1]))
-        configs = {cell.training.config for cell in one.cells}
-        stored = [known.seeds.get(_spelled(decisive(config)), set()) for config in configs]
-        seeds = sorted(set().union(*stored))
+        rows: dict[str, set[int]] = defaultdict(set)
+        for cell in one.cells:
+            rows[cell.row] |= known.seeds.get(_spelled(decisive(cell.training.config)), set())
+        with_any = [row for row, seeds in rows.items() if seeds]
+        asked = any((each.name, one.spec.name) in known.asked for each in one.settings)
+        # The whole method is a row of nearly every table: alone it makes none of them.
+        seeds = sorted(set().union(*rows.values())) if asked or len(with_any) > 1 else []
         if seeds:
-            yield expand(
-                spec, setting, replace(options, seeds=options.seeds or tuple(map(int, seeds)))
-            )
+            yield expand(spec, setting, replace(options, seeds=options.seeds or tuple(seeds)))
 
 
 def _section(
