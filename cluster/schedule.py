@@ -212,14 +212,6 @@ class Schedule:
         self.running.clear()
         return left
 
-    def comes_again(self, index: int) -> None:
-        """It was lost through no fault that is known to be its own: it is the next to start."""
-        if index in self._last_tries:
-            self._last_tries.discard(index)
-            self.again.appendleft(index)
-        else:
-            self.waiting.appendleft(index)
-
     @property
     def _is_closed(self) -> bool:
         """Whether nothing may start, whatever room there is."""

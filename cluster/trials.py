@@ -1,19 +1,16 @@
 """Takes jobs and a connected Ray; lets Ray Tune run them until each has its record."""
 
 import contextlib
-import gc
 import itertools
 import logging
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from ray import tune
-from ray.exceptions import OutOfMemoryError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
@@ -31,8 +28,6 @@ from results.schema import Failure
 MAX_RETRIES = 10
 """How often a training may be lost to its machines before it counts as failed."""
 
-_TOO_OFTEN = 3
-"""Waves that ended for want of memory, from which on a training of all of them goes on alone."""
 _LOADER_WORKERS = 4  # per GPU, where there are the CPUs
 _LOOK_EVERY = 10.0  # seconds between looks at what the cluster has
 
@@ -132,14 +127,7 @@ def run_campaign(
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     with _signals(campaign):
         for wave in itertools.count():
-            try:
-                _tune(campaign, work, f"{name}-{wave}", scheduler)
-            except RuntimeError as error:
-                # Tune knows how an actor dies, but not that Ray's memory monitor kills it.
-                if not isinstance(error.__cause__, OutOfMemoryError):
-                    raise
-                campaign.fell(error.__cause__)
-            gc.collect()  # Tune's actors live as long as it is referred to, in circles too
+            _tune(campaign, work, f"{name}-{wave}", scheduler)
             campaign.all_ended()
             if campaign.is_over:
                 return campaign.schedule.stopping
@@ -212,7 +200,6 @@ class Campaign:
         self.watch = Watch(lease_seconds)
         self.schedule = make_schedule(self._free_if)
         self.interrupted = False
-        self._falls: Counter[int] = Counter()
         self._told = False
         self._looked = time.monotonic()
 
@@ -264,27 +251,14 @@ class Campaign:
         else:
             self.watcher.failed(index, failure)
 
-    def fell(self, error: BaseException) -> None:
-        """Tune came to its end because Ray killed one of those that run, for want of memory.
-
-        Nobody says which. All go on from their checkpoints, in the next wave; one that was there
-        often goes on alone, and failed if that happens to it again."""
-        for index in self.schedule.gave_up():
-            self._falls[index] += 1
-            if self._falls[index] < _TOO_OFTEN:
-                self.schedule.comes_again(index)
-                self.watcher.retried(index, Failure.OUT_OF_MEMORY.value)
-            else:
-                self.failed(index, self.record_loss(index, error, None), "")
-
     def all_ended(self) -> None:
         """Tune is done: what it had to kill can be resumed."""
         for index in self.schedule.gave_up():
             self.watcher.stopped(index)
 
-    def record_loss(self, index: int, error: BaseException, trial: str | None) -> str:
+    def record_loss(self, index: int, error: BaseException, trial: str) -> str:
         """Record the attempt that has just been lost; gives its failure's name."""
-        job = replace(self.jobs[index], ray=None if trial is None else ray_names(trial))
+        job = replace(self.jobs[index], ray=ray_names(trial))
         hung = job.folder / HUNG
         failure = Failure.TIMED_OUT if hung.exists() else name_failure(error)
         hung.unlink(missing_ok=True)

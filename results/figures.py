@@ -158,7 +158,8 @@ def draw_curves(curves: Mapping[str, Sequence[EpochMetrics]], paths: Sequence[Pa
             marker, every = MARKERS[index % len(MARKERS)], max(1, len(seen) // 20)
             axes.plot(
                 *zip(*seen, strict=True) if seen else ((), ()),
-                color=color, linestyle=line, marker=marker, markevery=every, markersize=3.5, label=name,
+                color=color, linestyle=line, marker=marker, markevery=every, markersize=3.5,
+                label=name,
             )  # fmt: skip
     for axes, title in zip(
         sides, ("accuracy of the selected pixels, %", "sampling rate, %"), strict=True
