@@ -21,7 +21,15 @@ from ablations.figures import figure
 from ablations.layers import resolve_setting
 from ablations.plan import make_plan
 from ablations.report import report
-from ablations.request import DEFAULT_STORE, Choice, Launch, Request, StoreOption, with_options
+from ablations.request import (
+    DEFAULT_STORE,
+    Choice,
+    Launch,
+    Request,
+    StoreOption,
+    distinct,
+    with_options,
+)
 from ablations.search.command import search
 from ablations.spec import load_setting
 from ablations.store import store_app
@@ -83,6 +91,10 @@ def run(
         Path | None,
         typer.Option(help="With http://: a .yaml file of what Ray installs on its nodes first."),
     ] = None,
+    log_to: Annotated[
+        str | None,
+        typer.Option(help="Show every epoch to tensorboard, mlflow, wandb (separated by commas)."),
+    ] = None,
 ) -> None:
     """Train what a spec needs and the store lacks, then print its table.
 
@@ -103,10 +115,13 @@ def run(
     interrupted = False
     if plan.to_run:
         from ablations.launch import check_inputs, run_plan
+        from cluster.trackers import check_trackers
 
+        trackers = distinct("--log-to", log_to) if log_to else ()
         check_inputs(plan, launch)
+        check_trackers(trackers)
         try:
-            stop = run_plan(plan, launch)
+            stop = run_plan(plan, launch, trackers)
             interrupted = stop is not None and stop.interrupted
         except KeyboardInterrupt:
             interrupted = True

@@ -65,8 +65,13 @@ def check_trainings(
         require_weights(network, file)
 
 
-def run_plan(plan: Plan, launch: Launch) -> Stop | None:
+def run_plan(plan: Plan, launch: Launch, trackers: Sequence[str] = ()) -> Stop | None:
     """Train what the plan says on Ray; every ended training leaves a record.
+
+    Args:
+        plan: what to train.
+        launch: where, and how it is guarded.
+        trackers: names of experiment trackers that are shown every epoch.
 
     Returns:
         Why it was stopped; None if it came to its end.
@@ -77,15 +82,16 @@ def run_plan(plan: Plan, launch: Launch) -> Stop | None:
         KeyboardInterrupt: it was interrupted before it began, or twice.
     """
     with on_ray(Path(plan.store.location).resolve(), launch) as ray:
-        return train(plan, ray)
+        return train(plan, ray, trackers)
 
 
-def train(plan: Plan, ray: "OnRay") -> Stop | None:
+def train(plan: Plan, ray: "OnRay", trackers: Sequence[str] = ()) -> Stop | None:
     """``run_plan`` on a Ray that is connected already."""
     from cluster.drivers import told
     from cluster.metrics import CampaignMetrics, several
     from cluster.progress import ProgressView
-    from cluster.trials import run_jobs
+    from cluster.trackers import Trackers
+    from cluster.trials import lacks, run_jobs
 
     store = Path(plan.store.location).resolve()
     jobs = [
@@ -95,10 +101,13 @@ def train(plan: Plan, ray: "OnRay") -> Stop | None:
     ray.check_paths(store, [job.locations for job in jobs])
     labels = [job.launched_as for job in jobs]
     places = min(slots(ray.cluster, job.resources) for job in jobs)
+    if missing := [job.resources for job in jobs if lacks(ray.cluster, job.resources)]:
+        ray.console.print(f"Waiting for {_place(missing[0])}: this Ray has none yet.")
     metrics = CampaignMetrics(",".join(grid.spec.name for grid in plan.grids), labels)
     tally = Tally([_listed(job) for job in jobs], places)
     with told(store, ray.run, tally), ProgressView(ray.console, tally) as view:
-        stop = run_jobs(jobs, ray.cluster, several(view, metrics), limits=ray.limits)
+        watcher = several(view, metrics, Trackers(trackers, jobs, store))
+        stop = run_jobs(jobs, ray.cluster, watcher, limits=ray.limits)
     if stop is not None and stop.example is not None:
         name = jobs[stop.example].identity.id[:8]
         ray.console.print(f"What went wrong: csl show {name} --store {plan.store.location}")
@@ -186,6 +195,13 @@ def on_ray(store: Path, launch: Launch) -> Iterator[OnRay]:
     with quiet(log) as console, connect(launch.address, launch.cpus, logs, code) as cluster:
         # Ray reads its environment when it is first imported, and connect() has set that.
         yield OnRay(console, cluster, launch, run, code.name)
+
+
+def _place(wants: Resources) -> str:
+    unit = "GPU" if wants.gpus else "CPU"
+    count = wants.gpus or wants.cpus
+    node = f"a node with {count:g} {unit}{'s' if count > 1 else ''}"
+    return node if wants.workers == 1 else f"{wants.workers} workers' places, each {node}"
 
 
 def _listed(job: Job) -> Listed:

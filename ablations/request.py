@@ -135,7 +135,7 @@ class Request:
         return Options(
             profile=self.profile,
             assignments=tuple(self.assignments or ()),
-            splits=None if self.splits is None else _distinct("--splits", self.splits),
+            splits=None if self.splits is None else distinct("--splits", self.splits),
             seeds=None if self.seeds is None else _seeds(self.seeds),
         )
 
@@ -195,7 +195,7 @@ class Choice:
         Raises:
             InputError: the budget is none.
         """
-        first = () if self.priority is None else _distinct("--priority", self.priority)
+        first = () if self.priority is None else distinct("--priority", self.priority)
         hours = None if self.budget is None else _hours(self.budget)
         return Limits(self.slots, first, self.max_runs, hours)
 
@@ -300,7 +300,12 @@ def _hours(text: str) -> float:
     return float(found[1])
 
 
-def _distinct(option: str, text: str) -> tuple[str, ...]:
+def distinct(option: str, text: str) -> tuple[str, ...]:
+    """The values of an option that takes several.
+
+    Raises:
+        InputError: one is empty, or named twice.
+    """
     values = tuple(part.strip() for part in text.split(","))
     if len(set(values)) < len(values) or not all(values):
         raise InputError(
@@ -313,7 +318,7 @@ def _distinct(option: str, text: str) -> tuple[str, ...]:
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    values = _distinct("--seeds", text)
+    values = distinct("--seeds", text)
     for value in values:
         # Written as a number is printed: 0 and 00 are one seed.
         if not (value.isascii() and value.isdecimal() and len(value) <= _DIGITS) or (

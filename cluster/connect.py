@@ -27,18 +27,32 @@ AUTHENTICATE = (
 
 @dataclass(frozen=True)
 class Cluster:
-    """A connected Ray: its total CPUs and GPUs, and a folder that all its nodes may write to."""
+    """A connected Ray.
+
+    Args:
+        cpus, gpus: what it has in total, now.
+        scratch: a folder that all its nodes may write to.
+        may_grow: whether nodes may join: somebody adds them, or an autoscaler does.
+        nodes: Ray's ids of those that are alive and have any CPUs or GPUs.
+    """
 
     cpus: float
     gpus: float
     scratch: Path
+    may_grow: bool = False
+    nodes: frozenset[str] = frozenset()
 
     def now(self) -> "Cluster":
         """The same with what it has by now: nodes come and go."""
         import ray
 
         total = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        return replace(self, cpus=total.get("CPU", 0), gpus=total.get("GPU", 0))
+        every = ray.nodes()  # type: ignore[no-untyped-call]
+        alive = (node for node in every if node["Alive"])
+        nodes = frozenset(
+            node["NodeID"] for node in alive if {"CPU", "GPU"} & node["Resources"].keys()
+        )
+        return replace(self, cpus=total.get("CPU", 0), gpus=total.get("GPU", 0), nodes=nodes)
 
 
 def is_submission(address: str | None) -> bool:
@@ -113,7 +127,7 @@ def connect(
             else:
                 _start(temp, cpus or len(os.sched_getaffinity(0)), shared)
         scratch.mkdir(parents=True)
-        yield Cluster(cpus=0, gpus=0, scratch=scratch).now()
+        yield Cluster(cpus=0, gpus=0, scratch=scratch, may_grow=temp is None).now()
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)

@@ -6,6 +6,8 @@ from ray.exceptions import (
     GetTimeoutError,
     NodeDiedError,
     OutOfMemoryError,
+    RayActorError,
+    RayError,
     RayTaskError,
     WorkerCrashedError,
 )
@@ -20,6 +22,19 @@ from torch import OutOfMemoryError as TorchOutOfMemoryError
 
 from csl.errors import InputError, NotANumberError
 from results.schema import FINAL_FAILURES, Failure
+
+
+class ActorKilledError(RayActorError):
+    """A trial's process is gone for a reason that Ray tells by another kind of exception.
+
+    Args:
+        cause: what Ray tells, such as that its memory monitor has killed the process.
+    """
+
+    def __init__(self, cause: RayError) -> None:
+        super().__init__(error_msg=str(cause))
+        self.cause = cause
+
 
 _NAMES: tuple[tuple[type[BaseException], Failure], ...] = (
     (NotANumberError, Failure.NOT_A_NUMBER),
@@ -93,7 +108,7 @@ def _causes(error: BaseException) -> list[BaseException]:
             inner = [error.controller_failure]
         case WorkerHealthCheckFailedError():
             inner = [error.health_check_failure]
-        case RayTaskError():
+        case RayTaskError() | ActorKilledError():
             inner = [error.cause]
         case TrainingFailedError():
             inner = [error.__cause__]

@@ -15,6 +15,7 @@ from results.schema import Failure
 
 _MAY_PASS_ALONE = (Failure.OUT_OF_MEMORY, Failure.WORKER_CRASHED)
 _ROUNDING = 1e-6  # of sums of fractions of GPUs
+_AHEAD = 8  # trainings that at least may wait in Ray
 _LOOK_EVERY = 1.0  # seconds between looks at what others hold
 
 
@@ -83,6 +84,8 @@ class Schedule:
         free_if: called for what others hold, about once a second.
         clock: seconds, for tests.
         grows: whether more will be added, by ``add``.
+        ahead: whether trainings of one worker may wait for room in Ray as well, so that a cluster
+            that starts its nodes on demand learns of the demand.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Schedule:
         clock: Callable[[], float] = time.monotonic,
         *,
         grows: bool = False,
+        ahead: bool = False,
     ) -> None:
         self.wants = [*wants]
         self.cluster = cluster
@@ -103,6 +107,7 @@ class Schedule:
         self.held: set[int] = set()
         self.again: deque[int] = deque()
         self.stopping: Stop | None = None
+        self._ahead = ahead
         self._free_if = free_if
         self._clock = clock
         self._began = clock()
@@ -110,7 +115,9 @@ class Schedule:
         self._looked = -_LOOK_EVERY
         self._freed: deque[tuple[int, frozenset[str]]] = deque()
         self._last_tries: set[int] = set()
-        self._ends: list[str | None] = []  # how the first ones ended
+        self._ends: set[str | None] = set()  # in which ways all so far ended
+        self._ended = 0
+        self._failed_on: set[str] = set()  # nodes; empty: of no node's fault, or unknown
         canaries = limits.stop_after_failures
         self._canaries = canaries if grows or canaries < len(wants) else 0
         self._gate_is_open = not self._canaries
@@ -182,15 +189,24 @@ class Schedule:
         """It is stored, by this run or by another."""
         self.running.pop(index, None)
         if not elsewhere:
-            self._ends.append(None)
+            self._ended += 1
+            self._ends.add(None)
 
-    def failed(self, index: int, failure: str, exception: str, *, lost: bool = False) -> bool:
-        """It ended without a result, or was ``lost`` too often; gives whether it comes again."""
+    def failed(
+        self, index: int, failure: str, exception: str, node: str = "", *, lost: bool = False
+    ) -> bool:
+        """It ended without a result, or was ``lost`` too often; gives whether it comes again.
+
+        The ``node``, where it is known, may be to blame: one alone does not end a run."""
         self.running.pop(index, None)
-        self._ends.append(f"{failure} ({exception})" if exception else failure)
-        first = self._ends[: self._canaries]
-        if len(self._ends) == self._canaries and None not in first and len(set(first)) == 1:
-            why = f"the first {self._canaries} trainings all failed alike: {first[0]}"
+        how = f"{failure} ({exception})" if exception else failure
+        self._ended += 1
+        self._ends.add(how)
+        self._failed_on.add(node if failure in _MAY_PASS_ALONE else "")
+        may_be_the_node = self._failed_on == {node} and node and len(self.cluster.nodes) > 1
+        all_alike = self._ends == {how} and self._ended >= self._canaries > 0
+        if all_alike and not may_be_the_node:
+            why = f"the first {self._ended} trainings all failed alike: {how}"
             self.stop(Stop(why, example=index))
         again = failure in _MAY_PASS_ALONE and not lost and index not in self._last_tries
         if again:
@@ -244,6 +260,9 @@ class Schedule:
         if not wants.gpus and any(alone):
             return False
         every = [*self.running.values(), wants]
+        if self._ahead:  # the last ones may wait there; several workers would be half started
+            last = -max(_AHEAD, len(self.running) // 2)  # a cluster doubles while it grows
+            every = every[:last] + [each for each in every[last:] if each.workers > 1]
         cpus = sum(each.workers * each.cpus for each in every)
         gpus = sum(each.workers * each.gpus for each in every)
         return cpus <= self.cluster.cpus + _ROUNDING and gpus <= self.cluster.gpus + _ROUNDING

@@ -35,7 +35,8 @@ def run_trial(config: dict[str, Any], work: Work, scratch: Path) -> None:
 
     Its last report has one of these keys; none of them after a training that it finished itself:
     ``held`` (by whom), ``elsewhere`` (another driver finished it), ``stopped``, or ``failure`` (its
-    name) with ``exception`` (its class, or empty).
+    name) with ``exception`` (its class, or empty). Where it trained by itself, its reports have
+    Ray's id of the ``node``.
 
     Raises:
         Exception: a machine or a process was lost; Tune starts the trial again.
@@ -74,9 +75,10 @@ def _ended_elsewhere(job: Job) -> dict[str, Any] | None:
 def _train(job: Job, work: Work, scratch: Path) -> dict[str, Any] | None:
     """Train to the end; gives its failure, if it failed, which is recorded."""
     started_at = datetime.now(UTC)
+    node = ray.get_runtime_context().get_node_id()
     try:
         if job.resources.workers == 1:
-            work(job, tune.report)
+            work(job, lambda metrics: tune.report({**metrics, "node": node}))
         else:
             _spread(job, work, scratch)
     except (StoppedError, LeaseLostError):
@@ -92,7 +94,7 @@ def _train(job: Job, work: Work, scratch: Path) -> dict[str, Any] | None:
         record_failure(job, name_failure(error), error, started_at)
         return _failure(error)
     except Exception as error:  # recorded by the worker
-        return _failure(error)
+        return {**_failure(error), "node": node}
     return None
 
 

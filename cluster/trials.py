@@ -8,18 +8,27 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
 
-from ray import tune
+from ray import cloudpickle, tune
+
+# Under no public names: which nodes are about to be taken away; what Tune starts its trials with,
+# and where it looks for it.
+from ray._private.state import state
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.connect import Cluster
-from cluster.failures import name_failure
+from cluster.failures import ActorKilledError, name_failure
 from cluster.jobs import UNKNOWN, Hardware, Job, Resources
 from cluster.lease import Watch, holder_of
 from cluster.schedule import DEFAULT, FreeIf, Limits, Schedule, Start, Stop
+from cluster.suspects import Suspects
 from cluster.trial import STOP, bundle, ray_names, run_trial
 from cluster.worker import HUNG, Work, record_failure, run_job
 from csl.errors import InputError
@@ -50,6 +59,8 @@ def default_resources(
 ) -> Resources:
     """One CPU a worker, and one GPU each where the cluster has any.
 
+    A wish for GPUs is believed where nodes may still join, such as from an autoscaler.
+
     Without a wish, a worker with a GPU has up to four loader workers, its share of the CPUs: one
     core does not keep a GPU fed. On a CPU they would only take the training's own.
 
@@ -57,18 +68,28 @@ def default_resources(
         InputError: the cluster can never place this many workers.
     """
     per_worker = gpus if gpus is not None else (1.0 if cluster.gpus else 0.0)
-    have, unit = (cluster.gpus, "GPUs") if per_worker else (cluster.cpus, "CPUs")
-    if workers * (per_worker or 1) > have:
+    wants = Resources(workers=workers, cpus=1, gpus=per_worker)
+    if lacks(cluster, wants) and not (cluster.may_grow and gpus is not None):
+        have, unit = (cluster.gpus, "GPUs") if per_worker else (cluster.cpus, "CPUs")
         raise InputError(
             f"one training wants more {unit} than this Ray has ({have:g})",
             key="--workers",
             value=workers,
-            remedy="ask for fewer workers, or join a larger cluster with --address",
+            remedy="ask for fewer workers, or join a larger cluster with --address; where nodes "
+            "are started on demand, say what they have with --gpus-per-worker (0: CPUs)",
         )
     if loader_workers is None:
-        share = cluster.cpus * per_worker / cluster.gpus if per_worker else 0
-        loader_workers = min(_LOADER_WORKERS, int(share))
-    return Resources(workers=workers, cpus=1, gpus=per_worker, loader_workers=loader_workers)
+        loader_workers = 0
+        if per_worker:  # of a node that is yet to come nobody knows the CPUs
+            share = cluster.cpus * per_worker / cluster.gpus if cluster.gpus else _LOADER_WORKERS
+            loader_workers = min(_LOADER_WORKERS, int(share))
+    return replace(wants, loader_workers=loader_workers)
+
+
+def lacks(cluster: Cluster, wants: Resources) -> bool:
+    """Whether a training finds no place on the nodes that are there now, busy or not."""
+    have = cluster.gpus if wants.gpus else cluster.cpus
+    return wants.workers * (wants.gpus or 1) > have
 
 
 def run_jobs(
@@ -100,9 +121,11 @@ def run_jobs(
     """
     lease = jobs[0].safety.lease_seconds
     wants = [job.resources for job in jobs]
-    campaign = Campaign(
-        jobs, cluster, watcher, lambda free: Schedule(wants, cluster, limits, free), lease
-    )
+
+    def make_schedule(free: FreeIf) -> Schedule:
+        return Schedule(wants, cluster, limits, free, ahead=cluster.may_grow)
+
+    campaign = Campaign(jobs, cluster, watcher, make_schedule, lease)
     return run_campaign(campaign, work, "wave")
 
 
@@ -125,6 +148,7 @@ def run_campaign(
     """
     for logger in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
+    tune_controller.RayActorManager = _Actors  # type: ignore[attr-defined]
     with _signals(campaign):
         for wave in itertools.count():
             _tune(campaign, work, f"{name}-{wave}", scheduler)
@@ -140,7 +164,7 @@ def _tune(campaign: "Campaign", work: Work, name: str, scheduler: TrialScheduler
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(run_trial, work=work, scratch=scratch),
-            lambda config: tune.PlacementGroupFactory([_bundle(config["job"].resources)]),
+            lambda config: _place(config["job"].resources, config["avoid"]),
         ),
         tune_config=tune.TuneConfig(
             search_alg=_Next(campaign),
@@ -162,12 +186,17 @@ def _tune(campaign: "Campaign", work: Work, name: str, scheduler: TrialScheduler
     tuner.fit()
 
 
-def _bundle(wants: Resources) -> dict[str, float]:
-    """What a trial occupies itself.
+def _place(wants: Resources, avoid: frozenset[str]) -> tune.PlacementGroupFactory:
+    """What a trial occupies itself, on none of these nodes.
 
     One of several workers takes nothing but a mark of the head node: Ray Train makes its own
     placement group, and counting the workers twice would deadlock."""
-    return bundle(wants) if wants.workers == 1 else {"node:__internal_head__": 0.001}
+    if wants.workers > 1:
+        return tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
+    if not avoid:
+        return tune.PlacementGroupFactory([bundle(wants)])
+    others = {"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}
+    return tune.PlacementGroupFactory([bundle(wants)], bundle_label_selector=[others])
 
 
 def _identity(trial: Trial) -> str:
@@ -200,6 +229,8 @@ class Campaign:
         self.watch = Watch(lease_seconds)
         self.schedule = make_schedule(self._free_if)
         self.interrupted = False
+        self._suspects = Suspects()
+        self._trained_on: dict[int, str] = {}
         self._told = False
         self._looked = time.monotonic()
 
@@ -239,14 +270,28 @@ class Campaign:
             self.schedule.was_stopped(index)
             self.watcher.stopped(index)
         elif "failure" in result:
-            self.failed(index, result["failure"], result["exception"])
+            self.failed(index, result["failure"], result["exception"], result.get("node", ""))
         else:
             elsewhere = "elsewhere" in result
+            self._suspects.finished(self._trained_on.pop(index, ""))
             self.schedule.finished(index, elsewhere=elsewhere)
             self.watcher.finished(index, elsewhere=elsewhere)
 
-    def failed(self, index: int, failure: str, exception: str, *, lost: bool = False) -> None:
-        if self.schedule.failed(index, failure, exception, lost=lost):
+    def reported(self, index: int, metrics: dict[str, Any]) -> None:
+        """An epoch was done."""
+        self._trained_on[index] = metrics.get("node", "")
+        self.schedule.did_an_epoch()
+        self.watcher.reported(index, metrics)
+
+    def to_avoid(self, index: int) -> frozenset[str]:
+        """The nodes that a training is not put on."""
+        return self._suspects.to_avoid(index, self.schedule.cluster.nodes)
+
+    def failed(
+        self, index: int, failure: str, exception: str, node: str = "", *, lost: bool = False
+    ) -> None:
+        if self.schedule.failed(index, failure, exception, node, lost=lost):
+            self._suspects.failed(index, node)
             self.watcher.retried(index, f"{failure}, at the end")
         else:
             self.watcher.failed(index, failure)
@@ -262,6 +307,9 @@ class Campaign:
         hung = job.folder / HUNG
         failure = Failure.TIMED_OUT if hung.exists() else name_failure(error)
         hung.unlink(missing_ok=True)
+        node = self._trained_on.get(index)
+        if failure in (Failure.WORKER_CRASHED, Failure.NODE_LOST) and _was_to_go(node):
+            failure = Failure.PREEMPTED  # its process is missed before the node is
         holder = holder_of(job.folder) if job.resources.workers == 1 else None
         place = UNKNOWN if holder is None else Hardware(host=holder.process.host)
         record_failure(job, failure, error, datetime.now(UTC), hardware=place)
@@ -270,6 +318,18 @@ class Campaign:
     def _free_if(self, index: int) -> frozenset[str] | None:
         job = self.jobs[index]
         return self.watch.dead(job.folder, job.run.id)
+
+
+class _Actors(RayActorManager):
+    """Ray's own, for which a process that Ray's memory monitor kills is no lost process: it would
+    end the whole run."""
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(
+            exception, (RayActorError, RayTaskError)
+        ):
+            exception = ActorKilledError(exception)
+        super()._actor_task_failed(tracked_actor_task, exception)
 
 
 class _Next(Searcher):
@@ -285,7 +345,8 @@ class _Next(Searcher):
         if start is not None:
             self._indices[trial_id] = start.index
             job = replace(self._campaign.jobs[start.index], resources=start.resources)
-            return {"index": start.index, "job": job, "dead": start.dead}
+            avoid = self._campaign.to_avoid(start.index)
+            return {"index": start.index, "job": job, "dead": start.dead, "avoid": avoid}
         if self._campaign.is_over:
             return Searcher.FINISHED  # type: ignore[return-value]
         return None
@@ -332,8 +393,7 @@ class _Bridge(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         if "epoch" in result:
-            self._campaign.schedule.did_an_epoch()
-            self._campaign.watcher.reported(trial.config["index"], result)
+            self._campaign.reported(trial.config["index"], result)
         else:
             self._last[trial.trial_id] = result
 
@@ -349,8 +409,17 @@ class _Bridge(tune.Callback):
         self._campaign.failed(trial.config["index"], self._recorded(trial), "", lost=True)
 
     def _recorded(self, trial: Trial) -> str:
-        error = trial.get_pickled_error() or trial.get_error() or RuntimeError("no error was kept")
+        # Where Tune has just written it: ``get_pickled_error`` reads a copy that is made later.
+        kept = trial.pickled_error_file
+        error: BaseException = RuntimeError("Tune kept no error")
+        if kept is not None:
+            error = cloudpickle.loads(Path(kept).read_bytes())
         return self._campaign.record_loss(trial.config["index"], error, trial.trial_id)
+
+
+def _was_to_go(node: str | None) -> bool:
+    """Whether a node is drained for a preemption; one that Ray has not missed yet."""
+    return node in state.get_draining_nodes()
 
 
 @contextlib.contextmanager

@@ -55,7 +55,8 @@ def run_job(job: Job, report: Report) -> None:
 
     Args:
         job: what to train.
-        report: called on every rank once per epoch with ``epoch``, ``epochs``, ``seconds`` and,
+        report: called on every rank once per epoch with ``epoch``, ``epochs``, ``step``,
+            ``seconds``, ``data_wait_seconds``, ``loss``, what is known of its pseudo-labels and,
             where evaluated, ``mean_iou`` (percent).
 
     Raises:
@@ -94,7 +95,12 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
             energy = {"energy_joules": hardware.energy_joules}
             _note_progress(job, {"launched_as": job.launched_as, **metrics, **optional, **energy})
         spent = {"seconds": epoch.seconds, "data_wait_seconds": epoch.data_wait_seconds}
-        report({**metrics, "step": epoch.step, **spent, **optional})
+        known = {
+            name: value
+            for name in ("loss", "sampling_rate", "pseudo_label_accuracy")
+            if (value := getattr(epoch, name)) is not None
+        }
+        report({**metrics, "step": epoch.step, **spent, **known, **optional})
 
     def check_lease() -> None:
         if job.lease is not None:

@@ -9,7 +9,7 @@ from ray.train import TrainingFailedError, WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import ControllerError
 
-from cluster.failures import is_loss, name_failure
+from cluster.failures import ActorKilledError, is_loss, name_failure
 from csl.errors import InputError, NotANumberError
 from results.schema import Failure
 
@@ -18,6 +18,7 @@ KNOWN: list[tuple[Exception, Failure]] = [
     (InputError("no mask", remedy="draw one"), Failure.BAD_DATA),
     (torch.OutOfMemoryError("CUDA out of memory"), Failure.OUT_OF_MEMORY),
     (ray_errors.OutOfMemoryError("killed by the memory monitor"), Failure.OUT_OF_MEMORY),
+    (ActorKilledError(ray_errors.OutOfMemoryError("likewise")), Failure.OUT_OF_MEMORY),
     (MemoryError(), Failure.OUT_OF_MEMORY),
     (ray_errors.NodeDiedError("the node is gone"), Failure.NODE_LOST),
     (ray_errors.ActorUnschedulableError("nowhere to go"), Failure.NODE_LOST),

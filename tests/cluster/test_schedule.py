@@ -1,6 +1,7 @@
 """The schedule: all start once, in order, where there is room; broken runs end early."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,17 @@ def test_any_sizes_all_run_once_and_within_what_there_is(
         made.finished(ended)
     assert started == list(range(len(wants))), "in order: none is overtaken for ever"
     assert made.stopping is None
+
+
+@given(st.integers(0, 200), st.integers(1, 3))
+def test_a_cluster_that_may_grow_learns_of_the_demand(nodes: int, workers: int) -> None:
+    wants = [Resources(workers=workers, cpus=1, gpus=1.0)] * 1000
+    made = Schedule(wants, cluster(nodes, nodes), Limits(0), lambda _: None, Clock(), ahead=True)
+    waiting = len(all_next(made)) - nodes // workers
+    if workers == 1:  # some, and about as many as run already
+        assert max(8, nodes - 2) <= waiting <= max(8, nodes)
+    else:  # half of one's workers would keep places from another
+        assert waiting == (nodes < workers)
 
 
 def test_a_large_one_waits_for_room_and_is_not_overtaken() -> None:
@@ -245,3 +257,25 @@ def test_a_runs_time_ends_and_what_runs_has_some_grace() -> None:
 )
 def test_slots(has: Cluster, wants: Resources, fit: int) -> None:
     assert slots(has, wants) == fit
+
+
+def test_one_node_of_several_does_not_end_a_run() -> None:
+    has = replace(cluster(cpus=8), nodes=frozenset("ab"))
+    made = schedule([ONE] * 8, has, Limits(stop_after_failures=3))
+    for node in "aaa":
+        (start, *_) = all_next(made)
+        made.failed(start.index, CRASH, "OSError", node)
+    assert made.stopping is None, "the node may be full"
+    (start, *_) = all_next(made)
+    made.failed(start.index, CRASH, "OSError", "b")
+    assert made.stopping is not None
+    assert "the first 4 trainings all failed alike" in made.stopping.why
+
+
+def test_a_training_that_fails_by_itself_is_not_its_nodes_fault() -> None:
+    has = replace(cluster(cpus=8), nodes=frozenset("ab"))
+    made = schedule([ONE] * 8, has, Limits(stop_after_failures=3))
+    for _ in range(3):
+        (start, *_) = all_next(made)
+        made.failed(start.index, NAN, "NotANumberError", "a")
+    assert made.stopping is not None

@@ -1,11 +1,13 @@
 """What a training occupies, from what the cluster has."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.connect import Cluster
-from cluster.trials import default_resources
+from cluster.trials import default_resources, lacks
+from csl.errors import InputError
 
 
 def cluster(cpus: float, gpus: float) -> Cluster:
@@ -27,3 +29,20 @@ def test_loader_workers(cpus: float, gpus: float, asked: int | None, expected: i
     resources = default_resources(cluster(cpus, gpus), 1, None, asked)
     assert resources.loader_workers == expected
     assert resources.cpus == 1
+
+
+@pytest.mark.parametrize(("gpus", "asked"), [(0, 1.0), (0, 0.5), (1, 2.0)])
+def test_a_wish_for_gpus_is_believed_where_nodes_may_join(gpus: float, asked: float) -> None:
+    has = cluster(0, gpus)
+    with pytest.raises(InputError, match="more GPUs"):
+        default_resources(has, 1, asked)
+    wants = default_resources(replace(has, may_grow=True), 1, asked)
+    assert (wants.workers, wants.gpus) == (1, asked)
+    assert lacks(has, wants)
+
+
+def test_nobody_waits_for_what_was_not_asked_for() -> None:
+    with pytest.raises(InputError, match="--gpus-per-worker"):
+        default_resources(replace(cluster(0, 0), may_grow=True), 1, None)
+    with pytest.raises(InputError, match="more GPUs"):
+        default_resources(replace(cluster(8, 2), may_grow=True), 3, None)

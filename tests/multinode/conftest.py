@@ -8,15 +8,18 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from tests.faults.conftest import CSL, Csl
+from tests.multinode.losses import LONG, ROOT, Driver, Grid, grid_arguments, table_of
 
-ROOT = Path(__file__).parents[2]
 _SMALL = ("--object-store-memory=100000000", "--disable-usage-stats")
 
 
@@ -26,41 +29,143 @@ def free_port() -> int:
     return port
 
 
+@dataclass(frozen=True)
+class Host:
+    """Where a node runs: its address, and what stands before every command there."""
+
+    address: str = "127.0.0.1"
+    before: tuple[str, ...] = ()
+
+
+HERE = Host()
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of Ray: its name there, and the process that holds all others of it."""
+
+    name: str
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def family(self) -> list[psutil.Process]:
+        """All its processes, trainings among them."""
+        try:
+            started = psutil.Process(self.process.pid)
+            return [*started.children(recursive=True), started]
+        except psutil.NoSuchProcess:
+            return []
+
+    def kill(self) -> None:
+        """As when its machine loses power: everything at once."""
+        family = self.family
+        for each in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.suspend()  # so that none sees another go
+        for each in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        self.process.wait()
+
+
 class Ray:
     """A running head and the nodes that are added, all of which ask for a token.
+
+    Args:
+        folder: for its files.
+        cpus: of the head.
+        host: of the head.
+        options: more of ``ray start``, for the head of this address.
+        environment: more of it, for the head.
 
     Attributes:
         address, url: where to join it, and where to submit to it.
         environment: what whoever joins it has to have.
+        nodes: those that were started and not killed, the head first.
     """
 
-    def __init__(self, folder: Path, cpus: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cpus: int,
+        host: Host = HERE,
+        options: Callable[[str], tuple[str, ...]] = lambda address: (),
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self.folder = folder
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.nodes: list[Node] = []
+        self.host = host
+        self._started = 0
         port, dashboard = free_port(), free_port()
-        self.address, self.url = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
+        self.address, self.url = f"{host.address}:{port}", f"http://{host.address}:{dashboard}"
         self.environment = os.environ | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_memory_monitor_refresh_ms": "0",  # others' memory is no fault of these nodes
             "PYTHONPATH": str(ROOT),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
         }
         self._start(
-            *("--head", f"--port={port}", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}"),
-            *(f"--temp-dir={folder / 'ray'}", f"--dashboard-port={dashboard}"),
+            host,
+            *("--head", f"--port={port}", f"--num-cpus={cpus}"),
+            *(f"--dashboard-host={host.address}", f"--dashboard-port={dashboard}"),
+            *(f"--temp-dir={folder / 'ray'}", *options(self.address)),
+            environment=environment,
         )
-        self._wait(lambda: socket.create_connection(("127.0.0.1", dashboard)).close())
+        self._wait(self._answers)
 
-    def add(self, *, cpus: int = 1, gpus: int = 0, without: Path | None = None) -> None:
-        """Add a node; one ``without`` a folder has an empty one of its own there."""
-        hide = () if without is None else _hide(without)
-        count = len(self.processes) + 1
+    @property
+    def head(self) -> Node:
+        return self.nodes[0]
+
+    def add(
+        self,
+        *,
+        cpus: int = 1,
+        gpus: int = 0,
+        without: Path | None = None,
+        size: str = "50%",
+        host: Host = HERE,
+        environment: dict[str, str] | None = None,
+    ) -> Node:
+        """Add a node; one ``without`` a folder has an empty one of its own there, of that size."""
+        hide = () if without is None else _hide(without, size)
         options = (f"--address={self.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}")
-        self._start(*options, "--node-ip-address=127.0.0.1", before=hide)
-        question = "import ray; ray.init(address='auto'); print(len(ray.nodes()))"
-        self._wait(lambda: self._has(question, count))
+        where = Host(host.address, (*host.before, *hide))
+        node = self._start(where, *options, environment=environment)
+        self._wait(lambda: self._has(node.name))
+        return node
+
+    def kill(self, node: Node) -> None:
+        """End a node as when its machine loses power."""
+        self.nodes.remove(node)
+        node.kill()
+
+    def ask(self, question: str) -> str:
+        """The last line that a Python program prints which is connected to this Ray."""
+        done = subprocess.run(
+            [*self.host.before, sys.executable, "-c", f"import ray; ray.init()\n{question}"],
+            env=self.environment | {"RAY_ADDRESS": self.address},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.splitlines()[-1]
+
+    def id_of(self, node: Node) -> str:
+        """Ray's own name for a node."""
+        return self.ask(
+            f"print(*(n['NodeID'] for n in ray.nodes() if n['NodeName'] == {node.name!r}))"
+        )
+
+    def seen_from(self, host: Host) -> "Ray":
+        """The same Ray, for somebody on another host."""
+        other = copy.copy(self)
+        other.host = host
+        return other
 
     def seen_with(self, environment: dict[str, str]) -> "Ray":
         """The same Ray, for somebody with another environment."""
@@ -68,63 +173,62 @@ class Ray:
         other.environment = environment
         return other
 
-    def _has(self, question: str, count: int) -> None:
-        done = subprocess.run(
-            [sys.executable, "-c", question],
-            env=self.environment | {"RAY_ADDRESS": self.address},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        if int(done.stdout.splitlines()[-1]) < count:
+    def _has(self, name: str) -> None:
+        if self.ask(f"print({name!r} in [n['NodeName'] for n in ray.nodes()])") != "True":
             raise OSError("the node has not joined yet")
 
-    def _start(self, *options: str, before: tuple[str, ...] = ()) -> None:
+    def _answers(self) -> None:
+        if self.host.before:  # it cannot be reached from here
+            self.ask("print()")
+        else:
+            dashboard = urllib.parse.urlsplit(self.url)
+            socket.create_connection((dashboard.hostname, dashboard.port)).close()  # type: ignore[arg-type]
+
+    def _start(self, host: Host, *options: str, environment: dict[str, str] | None = None) -> Node:
         ray = str(Path(sys.executable).with_name("ray"))
+        name = f"node-{self._started}"
+        self._started += 1
         # Jobs are sent to this port, and its default may be another Ray's.
         agent = (f"--dashboard-agent-listen-port={free_port()}",)
-        with (self.folder / f"node-{len(self.processes)}.log").open("wb") as log:
-            self.processes.append(
-                subprocess.Popen(
-                    [*before, ray, "start", "--block", *options, *_SMALL, *agent],
-                    env=self.environment,
-                    stdout=log,
-                    stderr=log,
-                )
+        where = (f"--node-ip-address={host.address}", f"--node-name={name}")
+        with (self.folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*host.before, ray, "start", "--block", *where, *options, *_SMALL, *agent],
+                env=self.environment | (environment or {}),
+                stdout=log,
+                stderr=log,
             )
+        self.nodes.append(Node(name, process))
+        return self.nodes[-1]
 
     def _wait(self, attempt: Callable[[], None]) -> None:
         while True:
-            for process in self.processes:
-                assert process.poll() is None, "a node of Ray has ended"
-            with contextlib.suppress(OSError):
+            for node in self.nodes:
+                assert node.process.poll() is None, "a node of Ray has ended"
+            with contextlib.suppress(OSError, subprocess.CalledProcessError):
                 return attempt()
             time.sleep(0.2)
 
     def stop(self) -> None:
         """End what was started here, and nothing else."""
-        for process in reversed(self.processes):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                started = psutil.Process(process.pid)
-                for each in [*started.children(recursive=True), started]:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        each.kill()
-            process.wait()
+        for node in reversed(self.nodes):
+            node.kill()
 
 
-def _hide(folder: Path) -> tuple[str, ...]:
+def _hide(folder: Path, size: str = "50%") -> tuple[str, ...]:
     """A command prefix: the rest of the line runs where ``folder`` is another, empty one."""
-    command = f'mount -t tmpfs tmpfs "{folder}" && exec "$@"'
+    command = f'mount -t tmpfs -o size={size},mode=700 tmpfs "{folder}" && exec "$@"'
     return ("unshare", "--mount", "--propagation", "private", "bash", "-c", command, "node")
 
 
 @pytest.fixture
-def start_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Ray]]:
-    """Start a Ray with so many CPUs on its head."""
+def start_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Ray]]:
+    """Start a Ray with so many CPUs on its head; more as of ``Ray``."""
     started: list[Ray] = []
 
-    def start(cpus: int = 1) -> Ray:
-        started.append(Ray(tmp_path_factory.mktemp("r"), cpus))  # short: Ray's sockets are in it
+    def start(cpus: int = 1, **more: Any) -> Ray:
+        folder = tmp_path_factory.mktemp("r")  # short: Ray's sockets are in it
+        started.append(Ray(folder, cpus, **more))
         return started[-1]
 
     yield start
@@ -148,6 +252,18 @@ def may_mount() -> None:
         pytest.skip("needs the right to mount (root, or a container with it)")
 
 
+@pytest.fixture(scope="session")
+def locally() -> Csl:
+    """Run the command to its end on a local Ray."""
+
+    def call(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*CSL, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+
+    return call
+
+
 @pytest.fixture
 def csl() -> Csl:
     """Run the command to its end against a Ray; ``code`` is what it must exit with."""
@@ -156,7 +272,7 @@ def csl() -> Csl:
         ray: Ray, *arguments: str | Path, code: int = 0, cwd: Path = ROOT
     ) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
-            [*CSL, *map(str, arguments)],
+            [*ray.host.before, *CSL, *map(str, arguments)],
             env=ray.environment,
             cwd=cwd,
             capture_output=True,
@@ -167,3 +283,37 @@ def csl() -> Csl:
         return done
 
     return call
+
+
+def _undisturbed(folder: Path, csl_locally: Csl, *more: str) -> Grid:
+    arguments = grid_arguments(folder, *more)
+    store = folder / "store"
+    csl_locally("run", *arguments, "--store", store)
+    return Grid(arguments, store, table_of(arguments, store))
+
+
+@pytest.fixture(scope="session")
+def grid(tmp_path_factory: pytest.TempPathFactory, locally: Csl) -> Grid:
+    """Four trainings of four epochs, which ran in peace on a local Ray."""
+    return _undisturbed(tmp_path_factory.mktemp("grid"), locally)
+
+
+@pytest.fixture(scope="session")
+def long_grid(tmp_path_factory: pytest.TempPathFactory, locally: Csl) -> Grid:
+    """Two of them with more epochs, for what takes its time."""
+    return _undisturbed(tmp_path_factory.mktemp("long"), locally, *LONG)
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
+    """Start ``csl run`` on a Ray, and go on."""
+    started: list[Driver] = []
+
+    def start(ray: Ray, store: Path, arguments: tuple[str, ...], *options: str) -> Driver:
+        output = tmp_path / f"driver-{len(started)}.log"
+        started.append(Driver(ray, store, arguments, output, options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
