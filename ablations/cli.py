@@ -17,8 +17,10 @@ from rich.console import Console
 
 from ablations import plan_views, views
 from ablations.data import data_app
+from ablations.figures import figure
 from ablations.layers import resolve_setting
 from ablations.plan import make_plan
+from ablations.report import report
 from ablations.request import (
     DEFAULT_STORE,
     Choice,
@@ -53,6 +55,8 @@ app.command(epilog="Example: csl watch --store /shared/csl-store")(watch)
 app.command(epilog="Example: csl cancel csl-20260131-120000-5f3a --address http://head:8265")(
     cancel
 )
+app.command(epilog="Example: csl figure figure4a --setting voc321 --out figure4a.pdf")(figure)
+app.command(epilog="Example: csl report --store /shared/csl-store -o report.html")(report)
 app.command(epilog="Example: csl search alpha-theta-s --setting voc321 --data-root DIR")(search)
 
 

@@ -97,15 +97,20 @@ def find(name: str, folder: str, base: Path = Path()) -> Path:
         if not path.is_file():
             raise InputError(f"this {kind} file does not exist", file=path, remedy="check the path")
         return path
-    packaged = {path.stem: path for path in Path(str(files("ablations") / folder)).rglob("*.yaml")}
-    if name not in packaged:
+    known = packaged(folder)
+    if name not in known:
         raise InputError(
             f"unknown {kind}",
             key=kind,
             value=name,
-            remedy=f"use one of {', '.join(sorted(packaged))}, or the path of a .yaml file",
+            remedy=f"use one of {', '.join(sorted(known))}, or the path of a .yaml file",
         )
-    return packaged[name]
+    return known[name]
+
+
+def packaged(folder: str) -> dict[str, Path]:
+    """The packaged documents of a folder, by name."""
+    return {path.stem: path for path in Path(str(files("ablations") / folder)).rglob("*.yaml")}
 
 
 def read(path: Path, model: type[Model]) -> Model:

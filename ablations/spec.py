@@ -5,7 +5,7 @@ any setting that knows its splits. A campaign is several specs that share their 
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,7 @@ from results.published import Quantity
 from results.published import names as ledgers
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=80)]
+FigureKind = Literal["forest", "bars", "line", "curves"]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
 
 PAPERS = "paper"
@@ -55,7 +56,8 @@ class Spec(Frozen):
     ``set``: dotted configuration keys for every variant. ``variants``: entries of
     ablations/variants.py. ``reference``: the row that effects are taken against. ``published``: the
     ledger of the paper's numbers, or of another paper's, as a path relative to the spec.
-    ``setting``: where the paper ran it.
+    ``setting``: where the paper ran it. ``figure``: how it is drawn, a ``forest`` of differences,
+    ``bars``, a ``line`` along the rows, or the ``curves`` of its pseudo-labels over the epochs.
     """
 
     name: Identifier
@@ -67,6 +69,7 @@ class Spec(Frozen):
     seeds: Seeds
     set: dict[str, Any] = Field(default_factory=dict)
     table: TableDesign = TableDesign()
+    figure: FigureKind = "forest"
     variants: Annotated[tuple[Entry, ...], Field(min_length=1)]
 
     @property

@@ -37,6 +37,7 @@ class _Progress(Frozen):
     epoch: int
     epochs: int
     mean_iou: float | None = None
+    energy_joules: float | None = None
 
 
 def show_either(content: object, as_json: bool, draw: Draw) -> None:

@@ -1,12 +1,17 @@
 """Takes a store; gives one flat row per attempt, for pandas and spreadsheets."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
+from results.columns import header_object
+from results.schema import Header
 from results.store import Store, latest
 from results.upkeep import read_whole
 
@@ -34,6 +39,24 @@ def attempts_table(store: Store) -> pa.Table:
     )
     names = dict.fromkeys(name for row in ordered for name in row)
     return pa.table({name: [row.get(name) for row in ordered] for name in names})
+
+
+def runs_frame(headers: Sequence[Header]) -> pd.DataFrame:
+    """A row per header, nothing else read; what has parts is one column per part."""
+    counting = {header.attempt for header in latest(headers).values()}
+    rows = []
+    for header in headers:
+        row = header_object(header) | {"configuration": json.loads(header.configuration)}
+        for score in _SCORES:
+            epoch, mean_iou = row.pop(score) or (None, None)
+            row |= {f"{score}_epoch": epoch, f"{score}_mean_iou": mean_iou}
+        row["pseudo_label_scores"] = vars(header.pseudo_label_scores)
+        rows.append(row | {"counts": header.attempt in counting})
+    frame = pd.json_normalize(rows)
+    for time in ("provenance.started_at", "provenance.finished_at"):
+        if time in frame:
+            frame[time] = pd.to_datetime(frame[time], utc=True, format="ISO8601")
+    return frame
 
 
 def write_table(table: pa.Table, path: Path) -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from results.drawing import COLORS, LINES, new_figure, save
+from results.drawing import COLORS, LINES, MARKERS, new_figure, save
 from results.schema import EpochMetrics
 from results.selection import Calibration
 
@@ -153,11 +153,13 @@ def draw_curves(curves: Mapping[str, Sequence[EpochMetrics]], paths: Sequence[Pa
         for axes, of in zip(sides, ("pseudo_label_accuracy", "sampling_rate"), strict=True):
             seen = [(epoch.epoch, getattr(epoch, of)) for epoch in curve]
             seen = [point for point in seen if point[1] is not None]
-            color, line = COLORS[index % len(COLORS)], LINES[index // len(COLORS) % len(LINES)]
-            marker = "o" if len(seen) < 40 else None  # a single epoch is no line
+            color, line = COLORS[index % len(COLORS)], LINES[index % len(LINES)]
+            # A single epoch is no line, and in grey markers tell the lines apart.
+            marker, every = MARKERS[index % len(MARKERS)], max(1, len(seen) // 20)
             axes.plot(
                 *zip(*seen, strict=True) if seen else ((), ()),
-                color=color, linestyle=line, marker=marker, markersize=3.5, label=name,
+                color=color, linestyle=line, marker=marker, markevery=every, markersize=3.5,
+                label=name,
             )  # fmt: skip
     for axes, title in zip(
         sides, ("accuracy of the selected pixels, %", "sampling rate, %"), strict=True

@@ -15,7 +15,7 @@ import hashlib
 import io
 import json
 import mmap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -165,6 +165,28 @@ class RecordFile:
             yield self._table(file, content, part, position)
             position += self._parts[part][0]
 
+    def columns(self, names: Sequence[str]) -> Iterator[tuple[Header, dict[str, Any]]]:
+        """Each row's header, and the values of some columns, or of parts of them.
+
+        Args:
+            names: as Parquet has them: ``log_tail``, ``curve.list.element.loss``.
+
+        Raises:
+            ValueError: a part, a header or the footer is damaged.
+        """
+        file, content = self._open()
+        headers = self.headers()
+        position = first = 0
+        for part, (length, rows, _) in enumerate(self._parts):
+            self._put(content, part, position)
+            with _parquet():
+                table = file.read_row_group(part, columns=list(names), use_threads=False)
+            for header, row in zip(headers[first : first + rows], table.to_pylist(), strict=True):
+                if header is None:
+                    raise ValueError("it is damaged: a header does not match its checksum")
+                yield header, row
+            position, first = position + length, first + rows
+
     def record(self, row: int) -> Record:
         """One record; reads no part but its own.
 
@@ -200,19 +222,24 @@ class RecordFile:
     def _table(
         self, file: pq.ParquetFile, content: mmap.mmap, part: int, position: int
     ) -> pa.Table:
-        length, rows, digest = self._parts[part]
-        bulk = self._range(position, length)
-        if _digest(bulk) != digest.encode():
-            raise ValueError("it is damaged: its content does not match its checksum")
-        content[position : position + length] = bulk
+        self._put(content, part, position)
         with _parquet():
             table = file.read_row_group(part, use_threads=False)
+        rows = self._parts[part][1]
         first = sum(rows for _, rows, _ in self._parts[:part])
         lines = self._lines[first : first + rows]
         # As JSON, in which a NaN is itself.
         if [_line(header_object(header)) for header in headers_of(table)] != lines:
             raise ValueError("it is damaged: its headers are not those of its content")
         return table
+
+    def _put(self, content: mmap.mmap, part: int, position: int) -> None:
+        """Put a part where Parquet's reader looks for it, once it is known to be whole."""
+        length, _, digest = self._parts[part]
+        bulk = self._range(position, length)
+        if _digest(bulk) != digest.encode():
+            raise ValueError("it is damaged: its content does not match its checksum")
+        content[position : position + length] = bulk
 
     def _range(self, position: int, length: int) -> bytes:
         if position < self._tail_start:

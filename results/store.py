@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from pyarrow import fs
@@ -27,6 +27,9 @@ from pyarrow import fs
 from results.files import Files, StoreError
 from results.parquet import TAIL, WHOLE, RecordFile, encode
 from results.schema import Header, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Store", "StoreError", "UnreadableRecordWarning", "latest"]
 
@@ -40,6 +43,7 @@ FILE_REMEDY = (
 )
 _REMOTE_READERS = 8  # requests in flight, to hide their latency; a local file has none to hide
 _CHUNK = 64  # files that a thread takes at once: handing over one costs as much as reading it
+_NAMED = 10  # files that are skipped and named one by one: a store of another version has many
 _TRIES = 10  # of a reader that meets compaction after compaction
 
 
@@ -98,7 +102,17 @@ class Store:
 
     def headers(self) -> tuple[Header, ...]:
         """The header of every readable attempt, by identity, then by when it finished."""
-        return _sorted(_once(entry.header for entry in self.entries()))
+        return ordered(_once(entry.header for entry in self.entries()))
+
+    def runs(self) -> "pd.DataFrame":
+        """Every readable attempt as a row, for pandas: its header, and ``configuration`` and
+        ``provenance`` by their keys.
+
+        ``counts``: whether it stands for its training in tables. ``csl store export`` and
+        ``records`` have the rest: IoU per class, curves, logs."""
+        from results.export import runs_frame  # pandas takes half a second
+
+        return runs_frame(self.headers())
 
     def latest(self) -> dict[str, Header]:
         """What is known of each identity; see ``latest``."""
@@ -107,7 +121,7 @@ class Store:
     def attempts_of(self, identity: str) -> tuple[Header, ...]:
         """The headers of one training's attempts, by when they finished; decodes no others."""
         found = _once(entry.header for entry in self.entries(identity))
-        return _sorted(header for header in found if header.identity == identity)
+        return ordered(header for header in found if header.identity == identity)
 
     def records(self) -> tuple[Record, ...]:
         """Every readable attempt whole, sorted like ``headers``: for small stores."""
@@ -117,7 +131,7 @@ class Store:
                 file = RecordFile(read, info.size, WHOLE)
                 return [file.record(row) for row in range(file.rows)]
 
-        return _sorted(_once(self.load(self.listing, whole)))
+        return ordered(_once(self.load(self.listing, whole)))
 
     def find(self, prefix: str) -> Record:
         """The training whose identity starts with ``prefix``, chosen as by ``latest``.
@@ -128,7 +142,7 @@ class Store:
         """
         for _ in range(_TRIES):
             entries = self.entries(prefix)
-            header = self._only(prefix, _sorted(_once(entry.header for entry in entries)))
+            header = self._only(prefix, ordered(_once(entry.header for entry in entries)))
             copies = [entry for entry in entries if entry.header.attempt == header.attempt]
             for entry in reversed(copies):
                 try:
@@ -163,6 +177,7 @@ class Store:
     ) -> list[T]:
         """Read each file; what is not a record is warned about, from this thread, in order."""
         read_already: dict[str, list[T]] = {}
+        skipped = 0
         for _ in range(_TRIES):
             listed = listing()
             left = [info for info in listed if info.path not in read_already]
@@ -171,11 +186,16 @@ class Store:
                 if isinstance(outcome, FileNotFoundError):
                     gone = True
                 elif isinstance(outcome, ValueError):
-                    warn_of(info.path, outcome)
+                    skipped += 1
+                    if skipped <= _NAMED:
+                        warn_of(info.path, outcome)
                     read_already[info.path] = []
                 else:
                     read_already[info.path] = outcome
             if not gone:
+                if skipped > _NAMED:
+                    more = f"{skipped - _NAMED} more files are skipped; csl store check names each"
+                    warnings.warn(more, UnreadableRecordWarning, stacklevel=2)
                 below = sorted(read_already, key=lambda path: f"/{PACKS}/" in path)
                 return [each for path in below for each in read_already[path]]
         raise self._restless()
@@ -267,7 +287,8 @@ def _once(headers: Iterable[H]) -> Iterable[H]:
     return {header.attempt: header for header in headers}.values()
 
 
-def _sorted(headers: Iterable[H]) -> tuple[H, ...]:
+def ordered(headers: Iterable[H]) -> tuple[H, ...]:
+    """By identity, then by when they finished."""
     return tuple(sorted(headers, key=lambda h: (h.identity, h.provenance.finished_at, h.attempt)))
 
 
@@ -285,7 +306,7 @@ def latest(headers: Iterable[Header]) -> dict[str, Header]:
 
 def _representative(attempts: Iterable[H]) -> H:
     """Of one identity's sorted attempts the one that counts."""
-    ordered = list(attempts)
-    complete = [each for each in ordered if each.status == "complete"]
+    known = list(attempts)
+    complete = [each for each in known if each.status == "complete"]
     superseding = [each for each in complete if each.supersedes]
-    return (superseding[-1:] or complete[:1] or ordered[-1:])[0]
+    return (superseding[-1:] or complete[:1] or known[-1:])[0]

@@ -80,7 +80,7 @@ class Cell:
     Args:
         quantity: what it shows.
         summary: over the complete trainings; None if there is none.
-        wanted: trainings that the design asks for; 0 if it does not have this cell.
+        runs: keys of the trainings that the design asks for; none if it does not have this cell.
         failures: count per failure's name, by name.
         missing: trainings without any record.
         difference: to the reference row, over the blocks that both have.
@@ -92,12 +92,17 @@ class Cell:
     column: str
     quantity: Quantity
     summary: Summary | None
-    wanted: int
+    runs: tuple[str, ...]
     failures: tuple[tuple[str, int], ...]
     missing: int
     difference: Comparison | None
     leading: bool
     paper: PaperCell | None
+
+    @property
+    def wanted(self) -> int:
+        """How many trainings the design asks for."""
+        return len(self.runs)
 
     @property
     def done(self) -> int:
@@ -134,6 +139,18 @@ class Table:
     def cell(self, row: str, column: str) -> Cell:
         """The cell of one variant on one split."""
         return self.cells[self.rows.index(row) * len(self.columns) + self.columns.index(column)]
+
+    def __str__(self) -> str:
+        """As the terminal shows it."""
+        from results.render import render
+
+        return render(self, "terminal")
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        from results.render import html
+
+        return html.fragment(self)
 
 
 def build(
@@ -190,7 +207,7 @@ def build(
                 column=column,
                 quantity=quantities[place],
                 summary=summary,
-                wanted=len(runs),
+                runs=tuple(run.key for run in runs),
                 failures=tuple(sorted(failures.items())),
                 missing=len(runs) - len(known),
                 difference=found.differences.get(place),

@@ -1,6 +1,10 @@
-"""Orders the tests."""
+"""Orders the tests, and lets none depend on how fast a machine is."""
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("csl", deadline=None)
+settings.load_profile("csl")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

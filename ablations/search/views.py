@@ -1,6 +1,6 @@
 """Takes what a search found; gives what the terminal shows, figures, and a report in Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
@@ -23,7 +23,8 @@ from results.search_figures import (
     draw_slices,
 )
 
-_BEST = 8
+BEST = 8
+"""Trials that are shown."""
 _LEVELS = "▁▂▃▄▅▆▇█"
 _BAR = 24
 
@@ -32,6 +33,8 @@ NOT_CONFIRMED = (
     "fresh ones count."
 )
 """Stands under every table of a search."""
+
+Draw = Callable[[Sequence[Path]], None]
 
 
 def print_found(console: Console, found: Found) -> None:
@@ -77,29 +80,36 @@ def write_found(folder: Path, found: Found) -> tuple[Path, ...]:
     return report, spec, *(path for path in figures)
 
 
+def figures_of(found: Found) -> dict[str, Draw]:
+    """Each figure that there is something for, by name: what draws it into files."""
+    if not found.best:
+        return {}
+    trials, axes, unit = found.trials, found.axes, found.units[0]
+    figures: dict[str, Draw] = {
+        "history": lambda paths: draw_history(trials, unit, paths, maximize=found.maximize),
+        "slices": lambda paths: draw_slices(trials, axes, unit, paths),
+    }
+    if len(axes) > 1:
+        figures["parallel"] = lambda paths: draw_parallel(trials, axes, unit, paths)
+    if found.importance:
+        labels, importance = short_keys(found.problem.spec.space), found.importance
+        figures["importance"] = lambda paths: draw_importance(importance, labels, paths)
+    if found.heat is not None:
+        heat = found.heat
+        figures["heatmap"] = lambda paths: draw_heat_map(heat, unit, paths)
+    if found.front:
+        units = unit, found.units[1]
+        figures["front"] = lambda paths: draw_front(trials, found.front, units, paths)
+    return figures
+
+
 def _draw(folder: Path, found: Found) -> tuple[Path, ...]:
     """Each figure as PNG and PDF."""
-    if not found.best:
-        return ()
-    trials, axes, unit = found.trials, found.axes, found.units[0]
     written: list[Path] = []
-
-    def paths(name: str) -> list[Path]:
-        own = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf")]
-        written.extend(own)
-        return own
-
-    draw_history(trials, unit, paths("history"), maximize=found.maximize)
-    draw_slices(trials, axes, unit, paths("slices"))
-    if len(axes) > 1:
-        draw_parallel(trials, axes, unit, paths("parallel"))
-    if found.importance:
-        labels = short_keys(found.problem.spec.space)
-        draw_importance(found.importance, labels, paths("importance"))
-    if found.heat is not None:
-        draw_heat_map(found.heat, unit, paths("heatmap"))
-    if found.front:
-        draw_front(trials, found.front, (unit, found.units[1]), paths("front"))
+    for name, draw in figures_of(found).items():
+        paths = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf")]
+        draw(paths)
+        written += paths
     return tuple(written)
 
 
@@ -125,12 +135,12 @@ def _print_history(console: Console, found: Found) -> None:
 def _best_table(found: Found) -> Table:
     """The best trials' parallel coordinates, as lines of a table."""
     table = _table("trial", *(axis.label for axis in found.axes), *found.units)
-    for trial in found.best[:_BEST]:
-        table.add_row(*_cells(trial, found))
+    for trial in found.best[:BEST]:
+        table.add_row(*cells_of(trial, found))
     return table
 
 
-def _cells(trial: SearchTrial, found: Found) -> list[str]:
+def cells_of(trial: SearchTrial, found: Found) -> list[str]:
     values = [
         shown(trial.point[axis.key]) if axis.key in trial.point else "–" for axis in found.axes
     ]
@@ -180,16 +190,16 @@ def _heat_table(heat: HeatMap, unit: str) -> Table:
 
 
 def _confirmed_table(rows: Sequence[Confirmed]) -> Table:
-    table = _table("confirmed on fresh seeds", *_HEADINGS)
+    table = _table("confirmed on fresh seeds", *HEADINGS)
     for row in rows:
-        table.add_row(Text(row.name), *_confirmed_cells(row))
+        table.add_row(Text(row.name), *confirmed_cells(row))
     return table
 
 
-_HEADINGS = ("search", "fresh mean ± sd (n)", "difference", "95% interval", "verdict", "shrinkage")
+HEADINGS = ("search", "fresh mean ± sd (n)", "difference", "95% interval", "verdict", "shrinkage")
 
 
-def _confirmed_cells(row: Confirmed) -> list[str]:
+def confirmed_cells(row: Confirmed) -> list[str]:
     fresh, compared = "not yet", row.comparison
     if row.fresh is not None:
         sd = "" if row.fresh.sd is None else f" ± {row.fresh.sd:.1f}"
@@ -220,14 +230,14 @@ def _report(found: Found, figures: Sequence[Path]) -> str:
         f"{found.hours:.3g} hours of training.",
         "## Confirmed",
         _rows(
-            ("", *_HEADINGS),
-            [[markdown(row.name), *_confirmed_cells(row)] for row in found.confirmed],
+            ("", *HEADINGS),
+            [[markdown(row.name), *confirmed_cells(row)] for row in found.confirmed],
         ),
         f"mIoU in percent. {NOT_CONFIRMED}",
         "## Best trials of the search",
         _rows(
             ("trial", *(axis.label for axis in found.axes), *found.units),
-            [_cells(trial, found) for trial in found.best[:_BEST]],
+            [cells_of(trial, found) for trial in found.best[:BEST]],
         ),
     ]
     parts += [f"![{path.stem}]({path.name})" for path in figures if path.suffix == ".png"]

@@ -3,7 +3,8 @@
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,16 +161,30 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A finished training of table5's last variant on shapes, with its network in a store."""
-    import torch
-
     from cluster.worker import run_job
 
+    job = small_job(tmp_path_factory.mktemp("trained") / "store")
+    with threads_kept():
+        run_job(job, lambda _: None)
+    return Trained(job.store, job.identity.id)
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """A worker takes one thread; the tests after it want theirs back."""
+    import torch
+
     threads = torch.get_num_threads()
-    store = tmp_path_factory.mktemp("trained") / "store"
-    options = Options(assignments=SMALL, splits=("1/16",), seeds=(0,))
+    yield
+    torch.set_num_threads(threads)
+
+
+def small_job(store: Path, *assignments: str) -> Job:
+    """The job of table5's last variant, small."""
+    options = Options(assignments=(*SMALL, *assignments), splits=("1/16",), seeds=(0,))
     training = expand(load_spec("table5"), load_setting("shapes"), options).cells[-1].training
     identity = identify(training, Locations())
-    job = Job(
+    return Job(
         training=training,
         identity=identity,
         locations=Locations(),
@@ -180,9 +195,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         code=Code(None, None, "f" * 16),
         command="csl run table5",
     )
-    run_job(job, lambda _: None)
-    torch.set_num_threads(threads)
-    return Trained(store, identity.id)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from tests.ablations.conftest import (
 )
 
 Stored = Callable[..., Record]
-COMMANDS = ("run", "plan", "table", "status", "runs", "show", "doctor")
+COMMANDS = ("run", "plan", "table", "figure", "report", "status", "runs", "show", "doctor")
 
 
 def assert_refused(ended: Ended, *parts: str) -> None:

@@ -17,7 +17,7 @@ from ablations.plan import make_plan
 from csl.locations import Locations
 from results.schema import Failure, Record
 from results.store import Store
-from tests.ablations.conftest import SPEC, MakeGrid
+from tests.ablations.conftest import SPEC, MakeGrid, small_job, threads_kept
 from tests.results.conftest import PSEUDO_LABELS, make_record
 
 Stored = Callable[..., Record]
@@ -88,6 +88,17 @@ def test_status_shows_what_is_under_way(store: Store) -> None:
     assert "2/8" in text
     assert MARKUP in text
     assert "stopped?" not in text
+
+
+def test_status_reads_what_a_worker_notes(store: Store) -> None:
+    from cluster.worker import run_job
+
+    job = small_job(Path(store.location), "schedule.epochs=2")
+    seen: list[int] = []
+    with threads_kept():
+        run_job(job, lambda _: seen.append(len(views.status_object(store)["unfinished"])))
+    assert seen[-1] == 1
+    assert views.status_object(store)["unfinished"] == []
 
 
 def test_status_doubts_what_was_not_heard_of_for_long(store: Store) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import Generator, default_rng
 from PIL import Image
@@ -26,7 +26,6 @@ def arrays(view: Crop) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(view.image), np.array(view.mask), view.valid.numpy() * np.uint8(255)
 
 
-@settings(deadline=None)
 @given(seeds, sides, sides, st.integers(4, 80), st.floats(0.2, 3.0))
 def test_scaling_the_region_is_scaling_the_whole(
     seed: int, width: int, height: int, crop: int, scale: float
@@ -55,7 +54,6 @@ def test_scaling_the_region_is_scaling_the_whole(
     assert (np.array(view.mask.crop((0, 0, *shown)))[clear] == nearest[clear]).all()
 
 
-@settings(deadline=None)
 @given(seeds, sides, sides, st.integers(4, 80))
 def test_padding_is_255_in_the_mask_and_nowhere_else(
     seed: int, width: int, height: int, crop: int
@@ -76,7 +74,6 @@ def test_padding_is_255_in_the_mask_and_nowhere_else(
     assert columns[0] or columns[-1]
 
 
-@settings(deadline=None)
 @given(seeds, st.integers(20, 60), st.sampled_from([0.0, 1.0]))
 def test_image_and_mask_keep_their_correspondence(seed: int, side: int, flip: float) -> None:
     # The mask holds its column's coordinate and the image too, smooth enough for bilinear.
@@ -122,7 +119,6 @@ def test_each_color_change_does_its_own() -> None:
     assert jittered.tobytes() != picture().tobytes()
 
 
-@settings(deadline=None)
 @given(seeds)
 def test_views_are_functions_of_the_generator(seed: int) -> None:
     state = np.random.get_state(legacy=False)["state"]["key"].copy()

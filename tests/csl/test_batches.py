@@ -103,7 +103,7 @@ def test_shapes_and_types() -> None:
     }
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**40), st.integers(0, 11))
 def test_a_step_is_a_pure_function(seed: int, step: int) -> None:
     torch.manual_seed(0)

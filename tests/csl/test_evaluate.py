@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from csl.evaluate import class_iou, confusion_matrix, mean_iou
 from tests.reference import algorithms as reference
 
-STEADY = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+STEADY = settings(max_examples=25, derandomize=True, database=None)
 seeds = st.integers(0, 2**32 - 1)
 class_counts = st.sampled_from((2, 3, 8, 21, 81))
 

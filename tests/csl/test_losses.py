@@ -18,7 +18,7 @@ from csl.losses import (
 from tests.reference import algorithms as reference
 from tests.reference import protocols as reference_protocols
 
-STEADY = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+STEADY = settings(max_examples=25, derandomize=True, database=None)
 seeds = st.integers(0, 2**32 - 1)
 
 

@@ -4,7 +4,7 @@ import colorsys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import default_rng
 from PIL import Image, ImageFilter
@@ -14,7 +14,6 @@ from csl.pixels import gaussian_blur, turn_hue
 levels = st.integers(0, 255)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(levels, levels, levels), min_size=1, max_size=20), st.floats(-0.25, 0.25))
 def test_hue_is_that_of_colorsys(colors: list[tuple[int, int, int]], turn: float) -> None:
     image = Image.fromarray(np.array([colors], dtype=np.uint8))

@@ -18,7 +18,7 @@ from csl.errors import NotANumberError
 from csl.evaluate import evaluate, image_logits, mean_iou, sliding_window, windows
 from tests.reference import protocols as reference
 
-STEADY = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+STEADY = settings(max_examples=40, derandomize=True, database=None)
 CPU = torch.device("cpu")
 sides = st.integers(1, 60)
 

@@ -20,7 +20,7 @@ from csl.selection.weighting import reliable_statistics, weigh
 from tests.reference import algorithms as reference
 
 CLASS_COUNTS = (2, 3, 8, 21, 81)
-STEADY = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+STEADY = settings(max_examples=25, derandomize=True, database=None)
 
 seeds = st.integers(0, 2**32 - 1)
 class_counts = st.sampled_from(CLASS_COUNTS)

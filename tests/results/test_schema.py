@@ -100,14 +100,14 @@ def records(draw: st.DrawFn) -> Record:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(records())
 def test_round_trip_is_exact(record: Record) -> None:
     # repr, because a NaN equals nothing, not even itself.
     assert repr(from_row(to_table(record))) == repr(record)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(records())
 def test_a_header_survives_json_exactly(record: Record) -> None:
     header = from_header_object(json.loads(json.dumps(header_object(record))))

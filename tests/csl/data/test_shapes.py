@@ -22,7 +22,7 @@ def test_scenes_are_pinned() -> None:
     assert pinned == (1, "eac37923da45ff55"), "changed scenes need a new SHAPES_VERSION"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**64), st.sampled_from(["train", "val"]), st.integers(0, 10**6))
 def test_a_scene_depends_on_nothing_but_its_name(seed: int, subset: str, index: int) -> None:
     data = ShapesData(scenes_seed=seed, image_size=40)

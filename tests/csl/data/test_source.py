@@ -112,9 +112,7 @@ def test_check_masks_walks_labeled_and_val_but_not_unlabeled(voc: Path) -> None:
             check_masks([unlabeled, lists], data, locations)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_broken_file_is_named_or_still_decodes(voc: Path, data: st.DataObject) -> None:
     path = voc / data.draw(st.sampled_from([ENTRY.image, "SegmentationClass/a.png"]))

@@ -17,7 +17,7 @@ from csl.errors import NotANumberError
 from csl.selection import SELECTORS, Selection, Selector, build_selector, fused
 
 CLASSES = 5
-STEADY = settings(max_examples=10, deadline=None, derandomize=True, database=None)
+STEADY = settings(max_examples=10, derandomize=True, database=None)
 seeds = st.integers(0, 2**31 - 1)
 
 OTHERS: dict[str, dict[str, Any]] = {

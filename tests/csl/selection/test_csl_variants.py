@@ -17,7 +17,7 @@ from csl.selection import select
 from csl.selection.features import confidence_features
 
 Floats = NDArray[np.float64]
-STEADY = settings(max_examples=15, deadline=None, derandomize=True, database=None)
+STEADY = settings(max_examples=15, derandomize=True, database=None)
 seeds = st.integers(0, 2**31 - 1)
 FEATURES = ("dispersion", "margin", "entropy", "residual_entropy")
 COMBINATIONS = [

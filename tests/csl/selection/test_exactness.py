@@ -21,7 +21,7 @@ from tests.reference import algorithms as reference
 MARGINS = (0.0, 1.0, 5.0, 10.0, 20.0, 40.0, 80.0)
 EVERY = ("dispersion", "margin", "entropy", "residual_entropy")
 SIZE = 6
-STEADY = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+STEADY = settings(max_examples=25, derandomize=True, database=None)
 PAPER = {
     key.removeprefix("selection."): value
     for key, value in PROFILES["paper"].items()

@@ -16,7 +16,7 @@ from csl.selection import Selection, Selector, build_selector
 from csl.selection.thresholds import Daw, upward_crossing
 from csl.selection.weightings import percentile
 
-STEADY = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+STEADY = settings(max_examples=50, derandomize=True, database=None)
 seeds = st.integers(0, 2**31 - 1)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from results.stats.aggregate import interquartile_mean, probability_of_improvement
 
-STEADY = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+STEADY = settings(max_examples=50, derandomize=True, database=None)
 
 cells = st.lists(st.lists(st.integers(0, 20), min_size=1, max_size=4), min_size=1, max_size=3)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from results.stats.agreement import kendall_tau, same_sign
 
-STEADY = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+STEADY = settings(max_examples=50, derandomize=True, database=None)
 
 numbers = st.lists(st.integers(0, 5), min_size=2, max_size=8)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from results.stats.paired import paired_p, seed_correlation, sign_flip_p, t_interval, t_p
 
-STEADY = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+STEADY = settings(max_examples=50, derandomize=True, database=None)
 
 differences = st.lists(
     st.integers(-500, 500).map(lambda tenths: tenths / 10), min_size=2, max_size=9

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from results.stats.paired import t_p
 from results.stats.power import MOST_SEEDS, seeds_to_resolve, t_power
 
-STEADY = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+STEADY = settings(max_examples=50, derandomize=True, database=None)
 
 
 @STEADY

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from results.stats.paired import paired_p, t_interval
 from results.stats.verdict import LEVEL, holm, judge
 
-STEADY = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+STEADY = settings(max_examples=50, derandomize=True, database=None)
 
 Noise = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
 NOISE: dict[str, Noise] = {
