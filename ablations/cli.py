@@ -18,6 +18,7 @@ from rich.console import Console
 from ablations import plan_views, views
 from ablations.data import data_app
 from ablations.figures import figure
+from ablations.handover import RuntimeEnvOption, check_store, command_there, hand_over
 from ablations.layers import resolve_setting
 from ablations.plan import make_plan
 from ablations.report import report
@@ -87,10 +88,7 @@ def run(
     choice: Choice,
     launch: Launch,
     rule: RuleOption = Rule.best,
-    runtime_env: Annotated[
-        Path | None,
-        typer.Option(help="With http://: a .yaml file of what Ray installs on its nodes first."),
-    ] = None,
+    runtime_env: RuntimeEnvOption = None,
     log_to: Annotated[
         str | None,
         typer.Option(help="Show every epoch to tensorboard, mlflow, wandb (separated by commas)."),
@@ -101,12 +99,7 @@ def run(
     Running it again repeats nothing; after any kill, the same command goes on."""
     grids = request.grids
     if launch.address is not None and is_submission(launch.address):
-        from ablations.handover import hand_over
-
-        job = hand_over(request, sys.argv[1:], launch.address, runtime_env)
-        print(f"{launch.address} runs it as {job}, whatever becomes of this machine.")
-        print(f"follow: csl watch {job} --address {launch.address}")
-        print(f"stop:   csl cancel {job} --address {launch.address}")
+        hand_over(request, sys.argv[1:], launch.address, runtime_env)
         return
     store = request.open_folder()
     plan = make_plan(grids, request.places, store, choice.policy, choice.limits)
@@ -368,7 +361,6 @@ def doctor(
 
     With --address: on every node, with what must be equal there and seen from all of them."""
     if address is not None and is_submission(address):
-        from ablations.handover import check_store, command_there
         from cluster.submission import submit
 
         check_store(store)

@@ -5,12 +5,19 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from ablations.documents import mapping
 from ablations.request import DEFAULT_STORE, Request
 from cluster.submission import submit
 from csl.errors import InputError
 
+RuntimeEnvOption = Annotated[
+    Path | None,
+    typer.Option(help="With http://: a .yaml file of what Ray installs on its nodes first."),
+]
 _HERE_ONLY = ("--address", "--runtime-env")
 _YAML = (".yaml", ".yml")
 _STORE_THERE = '"${CSL_STORE:?give --store, or set CSL_STORE on the head}"'
@@ -18,11 +25,12 @@ _STORE_THERE = '"${CSL_STORE:?give --store, or set CSL_STORE on the head}"'
 
 def hand_over(
     request: Request, arguments: Sequence[str], address: str, environment: Path | None
-) -> str:
-    """Have the head of a cluster run this command line; gives the job's name, at once.
+) -> None:
+    """Have the head of a cluster run this command line, and say how to follow it.
 
     Args:
-        request: what the arguments mean here; specs and settings of one's own go along.
+        request: what the arguments mean here, all of it valid; specs and settings of one's own go
+            along.
         arguments: what followed ``csl``.
         address: the head's dashboard.
         environment: a YAML file with a runtime environment for Ray to make.
@@ -30,12 +38,14 @@ def hand_over(
     Raises:
         InputError: any part of it cannot be understood, or cannot be meant for another machine.
     """
-    assert request.grids, "every part of the request is valid"
     check_places(request)
     made = {} if environment is None else mapping(environment)
     with tempfile.TemporaryDirectory() as folder:
         collect_files(request, Path(folder))
-        return submit(address, command_there(arguments, request.store), Path(folder), made)
+        job = submit(address, command_there(arguments, request.store), Path(folder), made)
+    print(f"{address} runs it as {job}, whatever becomes of this machine.")
+    print(f"follow: csl watch {job} --address {address}")
+    print(f"stop:   csl cancel {job} --address {address}")
 
 
 def command_there(arguments: Sequence[str], store: str) -> str:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from ablations.handover import RuntimeEnvOption, hand_over
 from ablations.request import Launch, Request, with_options
 from ablations.search.problem import pose
 from ablations.search.spec import Budget, load_search
 from ablations.spec import PAPERS, load_setting
+from cluster.connect import is_submission
 from csl.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ def search(
     out: Annotated[
         Path | None, typer.Option(help="A folder for figures, report.md and confirmed.yaml.")
     ] = None,
+    runtime_env: RuntimeEnvOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Search configuration keys for the best score, then confirm the best on fresh seeds.
@@ -96,6 +99,9 @@ def search(
     from ablations.search.study import find_study
 
     wanted = request.pose()
+    if launch.address is not None and is_submission(launch.address):
+        hand_over(request, sys.argv[1:], launch.address, runtime_env)
+        return
     console = Console(soft_wrap=True, highlight=False, markup=False, stderr=as_json)
     stopped = interrupted = False
     if not show:

@@ -14,6 +14,17 @@ from tests.faults.conftest import CSL, ONE_VARIANT, SMALL, Csl
 from tests.multinode.conftest import Ray
 
 EPOCHS = ("--set", "schedule.epochs=2")
+TWO_TRIALS = """
+name: two
+title: Two trials
+splits: ["1/16"]
+seeds: [0]
+space:
+  selection.alpha: {choice: [4.0, 8.0, 16.0]}
+sampler: {name: random}
+budget: {trials: 2}
+warm_start: {reference: false}
+"""
 LONG = ("--set", "schedule.epochs=12")
 
 
@@ -44,6 +55,17 @@ def test_a_run_is_handed_over_and_followed(
     assert record.status == "complete"
     listed = json.loads(csl(ray, "watch", "--address", ray.url, "--json").stdout)["jobs"]
     assert [each["state"] for each in listed if each["id"] == job] == ["SUCCEEDED"]
+
+
+def test_a_search_is_handed_over_too(csl: Csl, ray: Ray, laptop: Path, tmp_path: Path) -> None:
+    (laptop / "specs" / "two.yaml").write_text(TWO_TRIALS)
+    store = tmp_path / "store"
+    given = ("search", "specs/two.yaml", *SMALL, *EPOCHS, "--store", store, "--no-confirm")
+    job = name_of(csl(ray, *given, "--address", ray.url, cwd=laptop))
+    followed = csl(ray, "watch", job, "--address", ray.url, cwd=laptop)
+    assert "2 complete" in followed.stdout
+    assert (store / "studies" / "two-shapes.journal").is_file()
+    assert len(Store(store).records()) == 2
 
 
 def test_a_cancelled_run_leaves_a_checkpoint_and_goes_on(
