@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py --json --concurrent 1000 --trials 10000
 
-64 nodes' worth of logical CPUs on one raylet, and trials that do nothing but report four epochs
+64 nodes' worth of logical CPUs on one raylet, and trials that do nothing but report their epochs
 over ``--seconds`` and leave a record. All on the driver is real: ``cluster.trials.run_jobs``, Ray
 Tune, a placement group and Ray's calls and answers for each trial, the metrics of ``csl run``,
 the store. A trial's own process is not: a thousand of them need 100 GB and more. Threads of a few
@@ -40,9 +40,10 @@ NODES = 64
 class Host:
     """A process whose threads stand for trials' processes; Ray's actor."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, epochs: int) -> None:
         self.work = overhead.Sleep(0.0)
-        self.pause = seconds / overhead.EPOCHS
+        self.epochs = epochs
+        self.pause = seconds / epochs
         self.trials: dict[int, dict[str, Any]] = {}
 
     def call(self, slot: int, method: str, arguments: tuple[Any, ...]) -> object:
@@ -55,11 +56,11 @@ class Host:
         trial = self.trials[slot]
         trial["epoch"] += 1
         time.sleep(self.pause)
-        done = trial["epoch"] == overhead.EPOCHS
+        done = trial["epoch"] == self.epochs
         if done:
             self.work(trial["config"]["job"], lambda metrics: None)
         return {
-            **{"epoch": trial["epoch"], "epochs": overhead.EPOCHS, "seconds": self.pause},
+            **{"epoch": trial["epoch"], "epochs": self.epochs, "seconds": self.pause},
             **{"training_iteration": trial["epoch"], "time_this_iter_s": self.pause},
             **{"time_total_s": self.pause * trial["epoch"], "done": done},
             **{"pid": os.getpid(), "hostname": socket.gethostname(), "node_ip": "127.0.0.1"},
@@ -67,20 +68,22 @@ class Host:
 
 
 class Method:
-    def __init__(self, host: Any, slot: int, name: str) -> None:
-        self.host, self.slot, self.name = host, slot, name
+    def __init__(self, host: Any, slot: int, name: str, *first: Any) -> None:
+        self.host, self.slot, self.name, self.first = host, slot, name, first
 
     def remote(self, *arguments: Any, **_: Any) -> Any:
-        return self.host.call.remote(self.slot, self.name, arguments)
+        return self.host.call.remote(self.slot, self.name, self.first + arguments)
 
 
 class Handle:
     """What Tune takes for a trial's process."""
 
-    def __init__(self, host: Any, slot: int) -> None:
-        self.host, self.slot = host, slot
+    def __init__(self, host: Any, slot: int, config: dict[str, Any]) -> None:
+        self.host, self.slot, self.config = host, slot, config
 
     def __getattr__(self, name: str) -> Method:
+        if name == "__ray_ready__":  # Tune waits for it before it calls anything else
+            return Method(self.host, self.slot, "reset", self.config)
         return Method(self.host, self.slot, name)
 
 
@@ -101,12 +104,12 @@ class Trials:
 
     def remote(self, *, config: dict[str, Any], **_: Any) -> Handle:
         slot = next(self.slots)
-        made = Handle(self.hosts[slot % len(self.hosts)], slot)
-        made.reset.remote(config)
-        return made
+        return Handle(self.hosts[slot % len(self.hosts)], slot, config)
 
 
-def measure(concurrent: int, trials: int, seconds: float, processes: int) -> dict[str, float]:
+def measure(
+    concurrent: int, trials: int, seconds: float, epochs: int, processes: int
+) -> dict[str, float]:
     """Everything, as the object that --json prints."""
     with tempfile.TemporaryDirectory(prefix="csl-scale-") as folder:
         root = Path(folder)
@@ -124,7 +127,9 @@ def measure(concurrent: int, trials: int, seconds: float, processes: int) -> dic
                 cloudpickle.register_pickle_by_value(module)  # workers have no such module
             threads = concurrent // processes + 1
             host = ray.remote(num_cpus=0, max_concurrency=threads)(Host)
-            stand_in = Trials([host.remote(seconds) for _ in range(processes)], itertools.count())
+            stand_in = Trials(
+                [host.remote(seconds, epochs) for _ in range(processes)], itertools.count()
+            )
 
             class Manager(tuned._Actors):
                 def add_actor(self, cls: Any, **particulars: Any) -> Any:
@@ -146,6 +151,7 @@ def measure(concurrent: int, trials: int, seconds: float, processes: int) -> dic
         "most_running": seen.most,
         "trials": trials,
         "seconds": seconds,
+        "epochs": epochs,
         "wall_s": wall,
         "all_running_s": seen.when - began,
         "trials_per_s": (trials - tenth) / (clock.times[-1] - clock.times[tenth]),
@@ -184,10 +190,13 @@ def main() -> None:
     parser.add_argument("--concurrent", type=int, default=1000, help="trials at once (1000)")
     parser.add_argument("--trials", type=int, default=10000, help="in all (10000)")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each trial (10)")
+    parser.add_argument("--epochs", type=int, default=overhead.EPOCHS, help="of each (4)")
     parser.add_argument("--processes", type=int, default=4, help="that stand for trials' (4)")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    result = measure(options.concurrent, options.trials, options.seconds, options.processes)
+    result = measure(
+        options.concurrent, options.trials, options.seconds, options.epochs, options.processes
+    )
     if options.json:
         json.dump(result, sys.stdout)
         print()

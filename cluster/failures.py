@@ -23,6 +23,8 @@ from torch import OutOfMemoryError as TorchOutOfMemoryError
 from csl.errors import InputError, NotANumberError
 from results.schema import FINAL_FAILURES, Failure
 
+_ON_NODE = "because its node has died"  # Ray says so in words only
+
 
 class ActorKilledError(RayActorError):
     """A trial's process is gone for a reason that Ray tells by another kind of exception.
@@ -46,7 +48,6 @@ _NAMES: tuple[tuple[type[BaseException], Failure], ...] = (
     (GetTimeoutError, Failure.TIMED_OUT),
     (WorkerHealthCheckTimeoutError, Failure.TIMED_OUT),
     (ActorUnschedulableError, Failure.NODE_LOST),
-    (ActorDiedError, Failure.WORKER_CRASHED),
 )
 
 _LOSSES = (
@@ -73,6 +74,8 @@ def name_failure(error: BaseException) -> Failure:
     for kind, name in _NAMES:
         if any(isinstance(cause, kind) for cause in causes):
             return name
+    if any(isinstance(cause, ActorDiedError) and _ON_NODE in str(cause) for cause in causes):
+        return Failure.NODE_LOST
     return Failure.WORKER_CRASHED
 
 

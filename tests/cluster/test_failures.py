@@ -13,6 +13,8 @@ from cluster.failures import ActorKilledError, is_loss, name_failure
 from csl.errors import InputError, NotANumberError
 from results.schema import Failure
 
+ON_DEAD_NODE = ray_errors.ActorDiedError()
+ON_DEAD_NODE.error_msg = "The actor died because its node has died. Node Id: fff"
 KNOWN: list[tuple[Exception, Failure]] = [
     (NotANumberError("the loss is nan"), Failure.NOT_A_NUMBER),
     (InputError("no mask", remedy="draw one"), Failure.BAD_DATA),
@@ -24,6 +26,7 @@ KNOWN: list[tuple[Exception, Failure]] = [
     (ray_errors.ActorUnschedulableError("nowhere to go"), Failure.NODE_LOST),
     (ray_errors.GetTimeoutError("no answer"), Failure.TIMED_OUT),
     (ray_errors.ActorDiedError(), Failure.WORKER_CRASHED),
+    (ON_DEAD_NODE, Failure.NODE_LOST),
     (ray_errors.WorkerCrashedError(), Failure.WORKER_CRASHED),
     (RuntimeError("nobody knows"), Failure.WORKER_CRASHED),
     (ArithmeticError("not ours"), Failure.WORKER_CRASHED),

@@ -113,6 +113,7 @@ class Driver:
     def harmed(self, node: "Node", harm: Callable[[], object]) -> Harm:
         """Harm a node once a training has a checkpoint there; gives what was under way on it."""
         self.until(lambda: any(_saved(self.store, each) for each in trained_by(self.store, node)))
+        time.sleep(1)  # so that there are steps to lose
         trainings = trained_by(self.store, node)
         saved = [at for each in trainings if (at := _saved(self.store, each))]
         now = time.time()
@@ -183,7 +184,7 @@ def tell(fault: str, harm: Harm, recovery: float, store: Path) -> None:
     step = sorted(seconds)[len(seconds) // 2] / STEPS
     print(
         f"FAULT {fault}: {len(harm.trainings)} harmed, {harm.seconds:.1f} s after its checkpoint, "
-        f"a step takes {step:.2f} s; went on after {recovery:.1f} s"
+        f"about {harm.seconds / step:.1f} of {STEPS} steps; went on after {recovery:.1f} s"
     )
 
 

@@ -35,6 +35,9 @@ def test_trainings_bring_their_nodes(
         provider = {
             "type": "fake_multinode",
             "gcs_address": address,
+            "use_node_id_as_ip": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
             "module": "ray.autoscaler._private.fake_multi_node.node_provider",
         }
         file.write_text(
