@@ -57,6 +57,13 @@ def figure(
             value=out,
             remedy="name a folder, or one spec",
         )
+    if out.suffix and not is_file and not out.is_dir():
+        raise InputError(
+            "figures are not drawn in this format",
+            key="--out",
+            value=out,
+            remedy=f"end the file's name in {', '.join(FORMATS)}, or name a folder",
+        )
     for grid, table in zip(request.grids, tables, strict=True):
         chosen = kind.value if kind else grid.spec.figure
         paths = (out,) if is_file else (out / f"{table.name}.pdf", out / f"{table.name}.png")
