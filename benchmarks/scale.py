@@ -132,11 +132,11 @@ def measure(
                 [host.remote(seconds, epochs) for _ in range(processes)], itertools.count()
             )
 
-            class Manager(tuned._Actors):
+            class Manager(tuned.Actors):
                 def add_actor(self, cls: Any, **particulars: Any) -> Any:
                     return super().add_actor(cls=stand_in, **particulars)
 
-            tuned._Actors = Manager  # type: ignore[misc]
+            tuned.Actors = Manager  # type: ignore[misc]
             clock = overhead.Clock()
             metrics = CampaignMetrics("scale", [job.launched_as for job in jobs])
             seen = Running()

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
 from cluster.connect import Cluster
+from cluster.controller import InOrder
 from cluster.jobs import Job, Resources, Safety
 from cluster.schedule import DEFAULT, Limits, Schedule, Start, Stop
 from cluster.trials import Campaign, run_campaign
@@ -216,7 +217,7 @@ class _Listener:
         self._course.safe(lambda: self._proposer.noted(self._course.key(index), text))
 
 
-class _Stopper(FIFOScheduler):
+class _Stopper(InOrder):
     """Stops a training that the proposer finds not worth going on with."""
 
     def __init__(self, course: _Course) -> None:

@@ -13,18 +13,16 @@ from typing import Any, Protocol
 
 from ray import cloudpickle, tune
 
-# Under no public names: which nodes are about to be taken away; what Tune starts its trials with,
-# and where it looks for it.
+# Under no public names: which nodes are about to be taken away, and where Tune looks for what
+# starts its trials.
 from ray._private.state import state
-from ray.air.execution._internal import RayActorManager
-from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.connect import Cluster
-from cluster.failures import ActorKilledError, name_failure
+from cluster.controller import Actors, InOrder
+from cluster.failures import name_failure
 from cluster.jobs import UNKNOWN, Hardware, Job, Resources
 from cluster.lease import Watch, holder_of
 from cluster.schedule import DEFAULT, FreeIf, Limits, Schedule, Start, Stop
@@ -90,7 +88,7 @@ def run_jobs(
 
 
 def run_campaign(
-    campaign: "Campaign", work: Work, name: str, scheduler: TrialScheduler | None = None
+    campaign: "Campaign", work: Work, name: str, scheduler: InOrder | None = None
 ) -> Stop | None:
     """Run what a campaign gives until it is over.
 
@@ -98,7 +96,7 @@ def run_campaign(
         campaign: gives trainings one after another.
         work: what each worker does.
         name: of Tune's experiments, in the run's scratch.
-        scheduler: Tune's; None: nothing is stopped early.
+        scheduler: may stop trainings early; None: none is.
 
     Returns:
         Why it was stopped; None if it came to its end.
@@ -108,7 +106,7 @@ def run_campaign(
     """
     for logger in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
-    tune_controller.RayActorManager = _Actors  # type: ignore[attr-defined]
+    tune_controller.RayActorManager = Actors  # type: ignore[attr-defined]
     with _signals(campaign):
         for wave in itertools.count():
             _tune(campaign, work, f"{name}-{wave}", scheduler)
@@ -118,7 +116,7 @@ def run_campaign(
     raise AssertionError("waves end when all is over")
 
 
-def _tune(campaign: "Campaign", work: Work, name: str, scheduler: TrialScheduler | None) -> None:
+def _tune(campaign: "Campaign", work: Work, name: str, scheduler: InOrder | None) -> None:
     """One experiment of Tune's."""
     scratch = campaign.cluster.scratch
     tuner = tune.Tuner(
@@ -128,7 +126,7 @@ def _tune(campaign: "Campaign", work: Work, name: str, scheduler: TrialScheduler
         ),
         tune_config=tune.TuneConfig(
             search_alg=_Next(campaign),
-            scheduler=scheduler,
+            scheduler=scheduler or InOrder(),  # type: ignore[no-untyped-call]
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_identity,
@@ -278,18 +276,6 @@ class Campaign:
     def _free_if(self, index: int) -> frozenset[str] | None:
         job = self.jobs[index]
         return self.watch.dead(job.folder, job.run.id)
-
-
-class _Actors(RayActorManager):
-    """Ray's own, for which a process that Ray's memory monitor kills is no lost process: it would
-    end the whole run."""
-
-    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, RayError) and not isinstance(
-            exception, (RayActorError, RayTaskError)
-        ):
-            exception = ActorKilledError(exception)
-        super()._actor_task_failed(tracked_actor_task, exception)
 
 
 class _Next(Searcher):

@@ -32,7 +32,7 @@ variants:
 STEPS = 6
 LONG = ("--set", "schedule.epochs=12", "--seeds", "0")
 """So that a training still runs when something that takes time has happened; two of them."""
-_PATIENCE = 400.0  # seconds for what must come
+_PATIENCE = 900.0  # seconds for what must come
 
 
 @dataclass

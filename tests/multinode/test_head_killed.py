@@ -20,7 +20,7 @@ def test_the_same_command_goes_on_with_a_new_head(
     before = drive(ray, tmp_path / "store", long_grid.arguments)
     before.until(lambda: Store(before.store).headers())
     harm = before.harmed(worker, lambda: ray.kill(ray.head))
-    before.process.wait(timeout=300)
+    before.process.wait(timeout=600)
     ended = time.time() - harm.at
     assert before.process.returncode not in (0, None)
 
