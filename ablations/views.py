@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ablations.image_intervals import differences, interval_object, print_intervals
 from csl.config import Frozen
 from csl.errors import InputError
 from results.schema import EpochMetrics, Header, Record
@@ -141,11 +142,21 @@ def print_runs(console: Console, rows: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
-def show_object(record: Record) -> dict[str, Any]:
-    """Everything a record holds but its confusion counts."""
+def show_object(record: Record, others: Sequence[Record] = ()) -> dict[str, Any]:
+    """Everything a record holds but its evaluations' counts, of which intervals over images.
+
+    Args:
+        record: the one.
+        others: what it is compared with over the same images.
+
+    Raises:
+        InputError: one of the others was evaluated on other images, or not at all.
+    """
     iou = record.best.class_iou if record.best else ()
     return {
         **run_object(record),
+        "over_images": interval_object(record),
+        "beside": differences(record, others),
         "failure_detail": record.failure_detail,
         "log_tail": record.log_tail,
         "configuration": json.loads(record.configuration),
@@ -158,9 +169,8 @@ def show_object(record: Record) -> dict[str, Any]:
     }
 
 
-def print_show(console: Console, record: Record) -> None:
-    """One training on a page."""
-    seen = show_object(record)
+def print_show(console: Console, record: Record, seen: dict[str, Any]) -> None:
+    """One training on a page; ``seen`` is what ``show_object`` says of it."""
     for key in ("identity", "status", "failure", "launched_as", "setting", "split", "seed"):
         if seen[key] is not None:
             console.print(f"{key:<12} {seen[key]}", highlight=False, markup=False)
@@ -194,6 +204,7 @@ def print_show(console: Console, record: Record) -> None:
         ):
             table.add_row(Text(name), f"{iou:.1f}", "yes" if index in record.scored_classes else "")
         console.print(table)
+        print_intervals(console, seen["over_images"], seen["beside"])
 
 
 def _print_curve(console: Console, curve: tuple[EpochMetrics, ...]) -> None:

@@ -7,10 +7,9 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
+from results.columns import EVALUATIONS, with_parts
 from results.store import Store, latest
 from results.upkeep import read_whole
-
-_SCORES = ("best", "last")
 
 
 def attempts_table(store: Store) -> pa.Table:
@@ -26,7 +25,8 @@ def attempts_table(store: Store) -> pa.Table:
     rows: dict[str, dict[str, Any]] = {}
     for table in read_whole(store):
         without_bulk = table.drop_columns(["curve", "failure_detail", "log_tail"])
-        for row in without_bulk.to_pylist():
+        scores = with_parts(without_bulk, ["epoch", "mean_iou", "class_iou"])
+        for row in scores.to_pylist():
             rows[row["attempt"]] = _flat(row, counts=row["attempt"] in counting)
     ordered = sorted(
         rows.values(),
@@ -54,14 +54,14 @@ def _flat(row: dict[str, Any], *, counts: bool) -> dict[str, Any]:
     scored = row.pop("scored_classes")
     flat["scored_classes"] = "; ".join(classes[k] for k in scored)
     for name, value in row.items():
-        if name in _SCORES:
+        if name in EVALUATIONS:
             flat[f"{name}_epoch"] = value and value["epoch"]
             flat[f"{name}_mean_iou"] = value and value["mean_iou"]
         elif isinstance(value, dict):
             flat |= {f"{name}_{key}": _cell(part) for key, part in value.items()}
         else:
             flat[name] = _cell(value)
-    for name in _SCORES:
+    for name in EVALUATIONS:
         if row[name] is not None:
             pairs = zip(classes, row[name]["class_iou"], strict=True)
             flat |= {f"{name}_iou:{label}": iou for label, iou in pairs}
