@@ -7,8 +7,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-
 from csl.errors import InputError
 from results.schema import Record
 
@@ -56,27 +54,6 @@ def differences(record: Record, others: Sequence[Record]) -> list[dict[str, Any]
             }
         )
     return found
-
-
-def print_intervals(
-    console: Console, interval: dict[str, Any] | None, beside: Sequence[dict[str, Any]]
-) -> None:
-    """A line for the training itself, and one for each other."""
-    if interval is not None:
-        console.print(
-            f"over images: {interval['mean_iou']:.1f} [{interval['low']:.1f}, "
-            f"{interval['high']:.1f}], 95% bootstrap: another validation set, not another training",
-            highlight=False,
-            markup=False,
-        )
-    for each in beside:
-        console.print(
-            f"less {each['identity'][:8]} ({each['launched_as']}, epoch {each['best_epoch']}): "
-            f"{each['difference']:+.1f} [{each['low']:+.1f}, {each['high']:+.1f}], 95% paired "
-            f"bootstrap over the same {each['images']} images",
-            highlight=False,
-            markup=False,
-        )
 
 
 def _refuse_other_images(record: Record, other: Record) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablations.image_intervals import differences, interval_object, print_intervals
+from ablations.image_intervals import differences, interval_object
 from csl.config import Frozen
 from csl.errors import InputError
 from results.schema import EpochMetrics, Header, Record
@@ -204,7 +204,27 @@ def print_show(console: Console, record: Record, seen: dict[str, Any]) -> None:
         ):
             table.add_row(Text(name), f"{iou:.1f}", "yes" if index in record.scored_classes else "")
         console.print(table)
-        print_intervals(console, seen["over_images"], seen["beside"])
+        _print_over_images(console, seen["over_images"], seen["beside"])
+
+
+def _print_over_images(
+    console: Console, own: dict[str, Any] | None, beside: Sequence[dict[str, Any]]
+) -> None:
+    """A line for the training itself, and one for each that it is compared with."""
+    lines = []
+    if own is not None:
+        lines.append(
+            f"over images: {own['mean_iou']:.1f} [{own['low']:.1f}, {own['high']:.1f}], 95% "
+            "bootstrap: another validation set, not another training"
+        )
+    lines += [
+        f"less {each['identity'][:NAME]} ({each['launched_as']}, epoch {each['best_epoch']}): "
+        f"{each['difference']:+.1f} [{each['low']:+.1f}, {each['high']:+.1f}], 95% paired "
+        f"bootstrap over the same {each['images']} images"
+        for each in beside
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
 
 
 def _print_curve(console: Console, curve: tuple[EpochMetrics, ...]) -> None:
