@@ -36,6 +36,7 @@ from results.parquet import write
 from results.schema import (
     EpochMetrics,
     Evaluation,
+    ImageCounts,
     Provenance,
     PseudoLabels,
     PseudoLabelScores,
@@ -45,6 +46,7 @@ from results.store import Store
 from results.upkeep import compact
 
 EPOCHS, CLASSES, CELLS = 80, 21, 10
+IMAGES, PIXELS = 1449, 333 * 500  # VOC's validation images
 TABLE = "from ablations.cli import main; main()"
 HEADERS = "import sys; from results.store import Store; print(len(Store(sys.argv[1]).headers()))"
 PEAK = "import resource, sys; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
@@ -78,9 +80,18 @@ def template(generator: random.Random) -> Record:
     def counts(bins: int) -> tuple[int, ...]:
         return tuple(int(generator.random() ** 4 * 1e7) for _ in range(bins))
 
+    def images() -> ImageCounts:
+        """Background and one to six other classes of each: what it shows, and wrong guesses."""
+        rows: list[tuple[int, ...]] = []
+        for image in range(IMAGES):
+            for k in [0, *sorted(generator.sample(range(1, CLASSES), generator.randint(1, 6)))]:
+                union = 1 + int(generator.random() ** 2 * PIXELS)
+                rows.append((image, k, int(union * generator.random()), union))
+        return ImageCounts(IMAGES, *zip(*rows, strict=True))
+
     def evaluation(epoch: int) -> Evaluation:
         iou = tuple(100 * generator.random() for _ in range(CLASSES))
-        return Evaluation(epoch, 75.0, iou, counts(CLASSES**2))
+        return Evaluation(epoch, 75.0, iou, counts(CLASSES**2), images())
 
     def line(epoch: int) -> EpochMetrics:
         labels = PseudoLabels(*[counts(bins) for bins in [CLASSES] * 4 + [64] * 4 + [15] * 3])
