@@ -50,7 +50,8 @@ def class_iou(confusion: Tensor) -> Tensor:
     The peers' formula, I / (U + 1e-10); torchmetrics' macro Jaccard leaves absent classes out.
     """
     intersection, union = intersection_and_union(confusion).double()
-    return 100 * intersection / (union + 1e-10)
+    iou: Tensor = 100 * intersection / (union + 1e-10)
+    return iou
 
 
 def mean_iou(confusion: Tensor, classes: Sequence[int]) -> float:

@@ -89,7 +89,7 @@ class Evaluated:
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Self:
         """The inverse of ``state``."""
-        columns = {
+        columns: dict[str, Any] = {
             name: tuple(column.tolist()) if isinstance(column, Tensor) else column
             for name, column in state["images"].items()
         }

@@ -318,17 +318,15 @@ def _epoch(row: dict[str, Any]) -> EpochMetrics:
 def _evaluation(row: dict[str, Any] | None) -> Evaluation | None:
     if row is None:
         return None
+    images = row["images"]
+    total = images.pop("total")
+    columns = {name: tuple(column) for name, column in images.items()}
     return Evaluation(
         epoch=row["epoch"],
         mean_iou=row["mean_iou"],
         class_iou=tuple(row["class_iou"]),
         confusion=tuple(row["confusion"]),
-        images=ImageCounts(
-            **{
-                name: tuple(column) if isinstance(column, list) else column
-                for name, column in row["images"].items()
-            }
-        ),
+        images=ImageCounts(total, **columns),
     )
 
 
