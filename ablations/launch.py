@@ -90,8 +90,9 @@ def train(plan: Plan, ray: "OnRay", trackers: Sequence[str] = ()) -> Stop | None
     from cluster.drivers import told
     from cluster.metrics import CampaignMetrics, several
     from cluster.progress import ProgressView
+    from cluster.resources import lacks
     from cluster.trackers import Trackers
-    from cluster.trials import lacks, run_jobs
+    from cluster.trials import run_jobs
 
     store = Path(plan.store.location).resolve()
     jobs = [
@@ -157,7 +158,7 @@ class OnRay:
         Raises:
             InputError: the cluster can never place it.
         """
-        from cluster.trials import default_resources
+        from cluster.resources import default_resources
 
         wants = self.launch.occupancy(occupancy)
         return default_resources(

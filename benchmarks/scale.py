@@ -10,9 +10,10 @@ processes answer in their place, so starting processes is not measured (benchmar
 that), and no network or second node is.
 
 ``trials_per_s``: ended per second, the first tenth left out. ``ideal_per_s``: what a driver that
-takes no time would do. ``driver_cpu_ms``: the driver's own CPU time per trial. ``all_running_s``:
-until most run. ``driver_mb``, ``driver_growth``: its memory at the end, and that over its memory
-after a tenth. ``store_kb``: per trial. ``lost`` counts trials without a record.
+takes no time would do. ``driver_cpu_ms``: the driver's own CPU time per trial, and
+``driver_cpu_slowdown``: of the last tenth over the second. ``all_running_s``: until most run.
+``driver_mb``, ``driver_growth``: its memory at the end, and that over its memory after a tenth.
+``store_kb``: per trial. ``lost`` counts trials without a record.
 """
 
 import argparse
@@ -157,6 +158,8 @@ def measure(
         "trials_per_s": (trials - tenth) / (clock.times[-1] - clock.times[tenth]),
         "ideal_per_s": concurrent / seconds,
         "driver_cpu_ms": 1000 * (clock.cpu[-1] - clock.cpu[tenth]) / (trials - tenth),
+        "driver_cpu_slowdown": (clock.cpu[-1] - clock.cpu[-tenth])
+        / (clock.cpu[2 * tenth] - clock.cpu[tenth + 1]),
         "driver_mb": clock.sizes[-1] / 2**20,
         "driver_growth": clock.sizes[-1] / clock.sizes[tenth],
         "store_kb": size / len(stored) / 1000,

@@ -115,8 +115,8 @@ def alone(posed: Problem, folder: Path) -> float:
 
 def stack(posed: Problem, folder: Path, cluster: Cluster, concurrent: int) -> tuple[float, Any]:
     """Wall seconds through everything, and the study."""
+    from cluster.resources import default_resources
     from cluster.search_trials import run_search
-    from cluster.trials import default_resources
 
     asker, study = asker_of(posed, folder)
     resources, started = default_resources(cluster, 1, None), time.perf_counter()

@@ -27,6 +27,7 @@ class CampaignMetrics:
     def __init__(self, campaign: str, labels: Sequence[str]) -> None:
         self.labels = [_ascii(label) for label in labels]
         self.states = ["waiting"] * len(labels)
+        self.counts = Tally(self.states)
         tags = {"campaign": _ascii(campaign)}
 
         def gauge(name: str, description: str, tag: str) -> Gauge:
@@ -46,7 +47,8 @@ class CampaignMetrics:
         self.steps = counter("csl_steps", "Steps trained.")
         self.seconds = counter("csl_training_seconds", "Time spent in training epochs.")
         self.wait = counter("csl_data_wait_seconds", "The part of it that waited for data.")
-        self._count()
+        for state in _STATES:
+            self._show(state)
 
     def started(self, index: int) -> None:
         self._move(index, "running")
@@ -89,13 +91,14 @@ class CampaignMetrics:
         self.failures.inc(tags={"failure": name})
 
     def _move(self, index: int, state: str) -> None:
-        self.states[index] = state
-        self._count()
+        before, self.states[index] = self.states[index], state
+        self.counts[before] -= 1
+        self.counts[state] += 1
+        self._show(before)
+        self._show(state)
 
-    def _count(self) -> None:
-        counts = Tally(self.states)
-        for state in _STATES:
-            self.trainings.set(counts[state], tags={"state": state})
+    def _show(self, state: str) -> None:
+        self.trainings.set(self.counts[state], tags={"state": state})
 
 
 def _ascii(text: str) -> str:

@@ -19,13 +19,6 @@ def test_what_is_unknown_or_not_installed_is_refused(monkeypatch: pytest.MonkeyP
         check_trackers(["mlflow"])
 
 
-def test_one_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("mlflow")
-    (tmp_path / "mlflow.db").write_text("not a database")
-    with pytest.raises(InputError, match="this tracker does not work"):
-        Trackers(["mlflow"], [], tmp_path)
-
-
 class Full:
     """A tracker whose disk is full after its first epoch."""
 

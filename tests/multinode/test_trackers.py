@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.trackers import Trackers
+from csl.errors import InputError
 from results.store import Store
 from tests.faults.conftest import CSL, ONE_VARIANT, SMALL
 from tests.multinode.losses import ROOT
@@ -53,3 +55,9 @@ def test_every_epoch_is_there_once(tmp_path: Path) -> None:
 
     files = list(store.glob("wandb/offline-run-*/*.wandb"))
     assert {record.identity in file.name for file in files} == {True}
+
+
+def test_one_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("not a database")
+    with pytest.raises(InputError, match="this tracker does not work"):
+        Trackers(["mlflow"], [], tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cluster.connect import Cluster
-from cluster.trials import default_resources, lacks
+from cluster.resources import default_resources, lacks
 from csl.errors import InputError
 
 
