@@ -205,25 +205,21 @@ def show(
         Path | None, typer.Option(help="A folder for Figure 6: the pseudo-labels of each epoch.")
     ] = None,
     beside: Annotated[
-        str | None, typer.Option(help="Further trainings in it, separated by commas.")
+        str | None,
+        typer.Option(
+            help="Other trainings, separated by commas: compared over the same validation images; "
+            "with --out, drawn in the same figure."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one training: configuration, provenance, curve, IoU per class."""
+    """Show one training: configuration, provenance, curve, IoU per class, mIoU over images."""
     record = Store(store).find(run)
     others = [Store(store).find(name.strip()) for name in beside.split(",")] if beside else []
-    if others and not out:
-        raise InputError(
-            "there is no figure to show them in",
-            key="--beside",
-            value=beside,
-            remedy="give --out FOLDER as well",
-        )
     for path in views.write_curves(out, [record, *others]) if out else ():
         print(f"written: {path}", file=sys.stderr)
-    views.show_either(
-        views.show_object(record), as_json, lambda console: views.print_show(console, record)
-    )
+    seen = views.show_object(record, () if out else others)
+    views.show_either(seen, as_json, lambda console: views.print_show(console, record, seen))
 
 
 @app.command(epilog="Example: csl select 3f2a91 --selectors csl,threshold,flexmatch --out lab")

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ablations.image_intervals import differences, interval_object
 from csl.config import Frozen
 from csl.errors import InputError
 from results.schema import EpochMetrics, Header, Record
@@ -142,11 +143,21 @@ def print_runs(console: Console, rows: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
-def show_object(record: Record) -> dict[str, Any]:
-    """Everything a record holds but its confusion counts."""
+def show_object(record: Record, others: Sequence[Record] = ()) -> dict[str, Any]:
+    """Everything a record holds but its evaluations' counts, of which intervals over images.
+
+    Args:
+        record: the one.
+        others: what it is compared with over the same images.
+
+    Raises:
+        InputError: one of the others was evaluated on other images, or not at all.
+    """
     iou = record.best.class_iou if record.best else ()
     return {
         **run_object(record),
+        "over_images": interval_object(record),
+        "beside": differences(record, others),
         "failure_detail": record.failure_detail,
         "log_tail": record.log_tail,
         "configuration": json.loads(record.configuration),
@@ -159,9 +170,8 @@ def show_object(record: Record) -> dict[str, Any]:
     }
 
 
-def print_show(console: Console, record: Record) -> None:
-    """One training on a page."""
-    seen = show_object(record)
+def print_show(console: Console, record: Record, seen: dict[str, Any]) -> None:
+    """One training on a page; ``seen`` is what ``show_object`` says of it."""
     for key in ("identity", "status", "failure", "launched_as", "setting", "split", "seed"):
         if seen[key] is not None:
             console.print(f"{key:<12} {seen[key]}", highlight=False, markup=False)
@@ -195,6 +205,27 @@ def print_show(console: Console, record: Record) -> None:
         ):
             table.add_row(Text(name), f"{iou:.1f}", "yes" if index in record.scored_classes else "")
         console.print(table)
+        _print_over_images(console, seen["over_images"], seen["beside"])
+
+
+def _print_over_images(
+    console: Console, own: dict[str, Any] | None, beside: Sequence[dict[str, Any]]
+) -> None:
+    """A line for the training itself, and one for each that it is compared with."""
+    lines = []
+    if own is not None:
+        lines.append(
+            f"over images: {own['mean_iou']:.1f} [{own['low']:.1f}, {own['high']:.1f}], 95% "
+            "bootstrap: another validation set, not another training"
+        )
+    lines += [
+        f"less {each['identity'][:NAME]} ({each['launched_as']}, epoch {each['best_epoch']}): "
+        f"{each['difference']:+.1f} [{each['low']:+.1f}, {each['high']:+.1f}], 95% paired "
+        f"bootstrap over the same {each['images']} images"
+        for each in beside
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
 
 
 def _print_curve(console: Console, curve: tuple[EpochMetrics, ...]) -> None:

@@ -32,7 +32,7 @@ from cluster.schedule import Stop
 from cluster.snapshot import take_snapshot
 from csl.identity import identify_all
 from csl.locations import Locations
-from results.schema import Evaluation, PseudoLabelScores, Record
+from results.schema import Evaluation, ImageCounts, PseudoLabelScores, Record
 from results.store import Store
 
 SLOTS = 2
@@ -80,7 +80,8 @@ class Sleep:
         for epoch in range(1, EPOCHS + 1):
             time.sleep(self.seconds / EPOCHS)
             report({"epoch": epoch, "epochs": EPOCHS, "seconds": self.seconds / EPOCHS})
-        nothing = Evaluation(1, 0.0, (0.0, 0.0), (0, 0, 0, 0))
+        unseen = ImageCounts(0, (), (), (), ())
+        nothing = Evaluation(1, 0.0, (0.0, 0.0), (0, 0, 0, 0), unseen)
         record = Record(
             identity=job.identity.id,
             recipe=job.identity.recipe,

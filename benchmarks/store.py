@@ -6,7 +6,8 @@
 Stores are filled with table5 on shapes, a thousand times as many seeds as it has: records of 80
 epochs whose pseudo-label counts are as long as VOC's. Measured is ``csl table table5`` in a new
 process, start of Python included, once per kind of store (each after an unmeasured call), and
-reading all headers in a new process; ``small_table`` is one of ten cells of the large store.
+reading all headers in a new process; ``small_table`` is one of ten cells of the large store,
+``report`` the page with everything.
 ``memory_mb``: peak of the largest table's process. ``vs_mlflow``: MLflow's time over ours for the
 same means per variant and split, of as many runs; PYTHON is an interpreter that has mlflow.
 Ratios are of CPU seconds (``cpu_s``), which other processes disturb less than wall time.
@@ -36,6 +37,7 @@ from results.parquet import write
 from results.schema import (
     EpochMetrics,
     Evaluation,
+    ImageCounts,
     Provenance,
     PseudoLabels,
     PseudoLabelScores,
@@ -45,6 +47,7 @@ from results.store import Store
 from results.upkeep import compact
 
 EPOCHS, CLASSES, CELLS = 80, 21, 10
+IMAGES, PIXELS = 1449, 333 * 500  # VOC's validation images
 TABLE = "from ablations.cli import main; main()"
 HEADERS = "import sys; from results.store import Store; print(len(Store(sys.argv[1]).headers()))"
 PEAK = "import resource, sys; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
@@ -78,9 +81,18 @@ def template(generator: random.Random) -> Record:
     def counts(bins: int) -> tuple[int, ...]:
         return tuple(int(generator.random() ** 4 * 1e7) for _ in range(bins))
 
+    def images() -> ImageCounts:
+        """Background and one to six other classes of each: what it shows, and wrong guesses."""
+        rows: list[tuple[int, ...]] = []
+        for image in range(IMAGES):
+            for k in [0, *sorted(generator.sample(range(1, CLASSES), generator.randint(1, 6)))]:
+                union = 1 + int(generator.random() ** 2 * PIXELS)
+                rows.append((image, k, int(union * generator.random()), union))
+        return ImageCounts(IMAGES, *zip(*rows, strict=True))
+
     def evaluation(epoch: int) -> Evaluation:
         iou = tuple(100 * generator.random() for _ in range(CLASSES))
-        return Evaluation(epoch, 75.0, iou, counts(CLASSES**2))
+        return Evaluation(epoch, 75.0, iou, counts(CLASSES**2), images())
 
     def line(epoch: int) -> EpochMetrics:
         labels = PseudoLabels(*[counts(bins) for bins in [CLASSES] * 4 + [64] * 4 + [15] * 3])
@@ -155,6 +167,11 @@ def table_command(store: Store, records: int, code: str = TABLE) -> list[str]:
     ]  # fmt: skip
 
 
+def report_command(store: Store, folder: Path) -> list[str]:
+    page = str(folder / "report.html")
+    return [sys.executable, "-c", TABLE, "report", "--store", store.location, "--out", page]
+
+
 def peak_mb(command: list[str]) -> float:
     code = f"import atexit; atexit.register(lambda: exec({PEAK!r}))\n{command[2]}"
     done = subprocess.run([*command[:2], code, *command[3:]], check=True, capture_output=True)
@@ -194,6 +211,8 @@ def measure(folder: Path, few: int, many: int, mlflow: str | None, runs: int) ->
         "headers": [sys.executable, "-c", HEADERS, stores[many].location],
         "headers_1k": [sys.executable, "-c", HEADERS, stores[few].location],
         "small_table": table_command(stores[many], CELLS),
+        "report": report_command(stores[many], folder),
+        "report_1k": report_command(stores[few], folder),
     }
     taken = {name: timed(command) for name, command in seen.items()}
     result: dict[str, Any] = {
@@ -201,6 +220,9 @@ def measure(folder: Path, few: int, many: int, mlflow: str | None, runs: int) ->
         "table_s_10k": taken["table"][0],
         "small_table_s_10k": taken["small_table"][0],
         "headers_s_10k": taken["headers"][0],
+        "report_s_10k": taken["report"][0],
+        "report_growth": taken["report"][1] / taken["report_1k"][1],
+        "report_memory_mb": peak_mb(seen["report"]),
         "growth_1k_to_10k": taken["table"][1] / taken["table_1k"][1],
         "memory_mb": peak_mb(seen["table"]),
     }

@@ -28,13 +28,14 @@ from cluster.watchdog import watched
 from csl import checkpoint
 from csl.data.source import class_names
 from csl.errors import StoppedError
-from csl.outcome import EpochReport, Outcome
+from csl.outcome import EpochReport, Evaluated, Outcome
 from csl.trainer import RESUME, train
 from results.schema import (
     FINAL_FAILURES,
     EpochMetrics,
     Evaluation,
     Failure,
+    ImageCounts,
     PseudoLabels,
     PseudoLabelScores,
     Record,
@@ -236,12 +237,16 @@ def _complete_record(
         status="complete",
         failure=None,
         failure_detail=None,
-        last=Evaluation(**asdict(outcome.last)),
-        best=Evaluation(**asdict(outcome.best)),
+        last=_evaluation(outcome.last),
+        best=_evaluation(outcome.best),
         curve=_metrics(outcome.curve),
         training_seconds=outcome.seconds,
         resumed=outcome.resumed,
     )
+
+
+def _evaluation(evaluated: Evaluated) -> Evaluation:
+    return Evaluation(**vars(evaluated) | {"images": ImageCounts(**vars(evaluated.images))})
 
 
 def _metrics(curve: tuple[EpochReport, ...]) -> tuple[EpochMetrics, ...]:

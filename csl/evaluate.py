@@ -1,9 +1,10 @@
-"""Takes a network and validation images; gives an exact confusion matrix and mIoU.
+"""Takes a network and validation images; gives exact counts of their pixels, and mIoU.
 
 Three protocols, as published: whole images, sliding windows (Cityscapes) and the center crop.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +25,23 @@ def confusion_matrix(prediction: Tensor, truth: Tensor, classes: int) -> Tensor:
         prediction, truth: integer tensors of one shape.
         classes: K.
     """
-    counted = truth != IGNORE
-    pairs = truth[counted].long() * classes + prediction[counted].long()
-    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+    return image_confusions(prediction[None], truth[None], classes)[0]
+
+
+def image_confusions(prediction: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """``confusion_matrix`` of each of a batch's images [B, ...], int64 [B, K, K]."""
+    batch = len(truth)
+    image = torch.arange(batch, device=truth.device).view(-1, *[1] * (truth.dim() - 1))
+    places = (image * classes + truth) * classes + prediction
+    counts = torch.bincount(places[truth != IGNORE], minlength=batch * classes**2)
+    return counts.view(batch, classes, classes)
+
+
+def intersection_and_union(confusion: Tensor) -> Tensor:
+    """Right pixels, and true plus predicted minus right ones, of confusions [..., K, K]: int64
+    [..., 2, K]."""
+    right = confusion.diagonal(dim1=-2, dim2=-1)
+    return torch.stack([right, confusion.sum(-1) + confusion.sum(-2) - right], -2)
 
 
 def class_iou(confusion: Tensor) -> Tensor:
@@ -34,15 +49,25 @@ def class_iou(confusion: Tensor) -> Tensor:
 
     The peers' formula, I / (U + 1e-10); torchmetrics' macro Jaccard leaves absent classes out.
     """
-    confusion = confusion.double()
-    intersection = confusion.diagonal()
-    union = confusion.sum(0) + confusion.sum(1) - intersection
-    return 100 * intersection / (union + 1e-10)
+    intersection, union = intersection_and_union(confusion).double()
+    iou: Tensor = 100 * intersection / (union + 1e-10)
+    return iou
 
 
 def mean_iou(confusion: Tensor, classes: Sequence[int]) -> float:
     """mIoU in percent over the scored classes, absent ones counting as 0."""
     return class_iou(confusion)[list(classes)].mean().item()
+
+
+class Counts(NamedTuple):
+    """What an evaluation counts, int64 on the CPU.
+
+    ``confusion`` [K, K] is over all images; ``images`` [N, 2, K] has the intersection and the
+    union of each class in each image, in the order of the entries (see ``outcome.ImageCounts``).
+    """
+
+    confusion: Tensor
+    images: Tensor
 
 
 @torch.inference_mode()
@@ -53,8 +78,8 @@ def evaluate(
     config: TrainingConfig,
     device: torch.device,
     on_batch: Callable[[], None] = lambda: None,
-) -> Tensor:
-    """Confusion matrix over images as ``evaluation.mode`` has it; int64 [K, K] on the CPU.
+) -> Counts:
+    """Counts over images and of each image as ``evaluation.mode`` has it.
 
     Args:
         network: gives logits of the input's size; put back into training mode afterwards.
@@ -69,6 +94,7 @@ def evaluate(
     """
     classes = config.data.classes
     total = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    by_image = [total.new_empty(0, 2, classes)]  # an epoch of the largest is 6 MB
     network.eval()
     for images, masks in _batches(source, entries, config):
         images = normalize(images.to(device), config.data.mean, config.data.std)
@@ -76,10 +102,12 @@ def evaluate(
             scores = torch.stack([sliding_window(network, image, config) for image in images])
         else:
             scores = image_logits(network, images, config)
-        total += confusion_matrix(scores.argmax(1), masks.to(device), classes)
+        confusions = image_confusions(scores.argmax(1), masks.to(device), classes)
+        total += confusions.sum(0)
+        by_image.append(intersection_and_union(confusions))
         on_batch()
     network.train()
-    return total.cpu()
+    return Counts(total.cpu(), torch.cat(by_image).cpu())
 
 
 def windows(height: int, width: int, side: int, stride: int) -> list[tuple[slice, slice]]:

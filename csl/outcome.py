@@ -1,6 +1,10 @@
 """Takes nothing; gives what a training tells: of each epoch, of an evaluation, of its end."""
 
 from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
 
 from csl.recording import PseudoLabelCounts
 
@@ -33,6 +37,37 @@ class EpochReport:
 
 
 @dataclass(frozen=True)
+class ImageCounts:
+    """Pixel counts of every validation image: of each class that it shows or was predicted in it.
+
+    A class's IoU over any set of images is the sum of their intersections over that of their
+    unions, as true, predicted and right pixels each add up. So a bootstrap over images needs no
+    more than these two, where the K x K confusion of every image would be K times as many numbers.
+
+    Args:
+        total: validation images, also those in which nothing counts.
+        image: places in the validation list, ascending.
+        class_index: ascending within an image.
+        intersection: right pixels of that class in that image.
+        union: true plus predicted minus right ones; never 0.
+    """
+
+    total: int
+    image: tuple[int, ...]
+    class_index: tuple[int, ...]
+    intersection: tuple[int, ...]
+    union: tuple[int, ...]
+
+    @classmethod
+    def of(cls, counts: Tensor) -> Self:
+        """From intersections and unions of all classes, int64 [N, 2, K]."""
+        image, class_index = counts[:, 1].nonzero(as_tuple=True)
+        intersection, union = counts[image, :, class_index].unbind(1)
+        columns = (image, class_index, intersection, union)
+        return cls(len(counts), *(tuple(column.tolist()) for column in columns))
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """One evaluation: mIoU and per-class IoU in percent, confusion counts row-major [K·K]."""
 
@@ -40,6 +75,25 @@ class Evaluated:
     mean_iou: float
     class_iou: tuple[float, ...]
     confusion: tuple[int, ...]
+    images: ImageCounts
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint. Its counts are tensors: loading a million of Python's numbers safely
+        takes seconds."""
+        columns = {
+            name: torch.tensor(column, dtype=torch.int32) if isinstance(column, tuple) else column
+            for name, column in vars(self.images).items()
+        }
+        return vars(self) | {"images": columns}
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Self:
+        """The inverse of ``state``."""
+        columns: dict[str, Any] = {
+            name: tuple(column.tolist()) if isinstance(column, Tensor) else column
+            for name, column in state["images"].items()
+        }
+        return cls(**state | {"images": ImageCounts(**columns)})
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ from csl.config import TrainingConfig
 from csl.data.cache import open_cached_source
 from csl.data.lists import open_lists
 from csl.errors import NotANumberError, StoppedError
-from csl.evaluate import class_iou, evaluate, mean_iou
+from csl.evaluate import Counts, class_iou, evaluate, mean_iou
 from csl.identity import Training
 from csl.locations import Locations
 from csl.losses import poly_learning_rate
 from csl.models import SegmentationNetwork, build_network
-from csl.outcome import EpochReport, Evaluated, Outcome
+from csl.outcome import EpochReport, Evaluated, ImageCounts, Outcome
 from csl.recording import PseudoLabelCounts
 from csl.step import CslStep
 
@@ -114,7 +114,7 @@ class _Run:
 
         lists = open_lists(self.config.data, training.split, locations)
         self.source = open_cached_source(self.config.data, locations)
-        self.val = lists.val[self.rank :: self.world]  # every image exactly once
+        self.val = lists.val
         self.batches = Batches(
             self.config, lists, self.source, training.seed, self.rank, self.world
         )
@@ -278,22 +278,37 @@ class _Run:
         due = epoch % self.config.evaluation.every == 0
         if not due and epoch < self.config.schedule.epochs:
             return None
-        confusion = evaluate(
-            self.network, self.source, self.val, self.config, self.device, self._evaluated_a_batch
-        )
-        if self.world > 1:
-            counts = confusion.to(self.device)
-            distributed.all_reduce(counts)
-            confusion = counts.cpu()
+        confusion, images = self._counts_of_all_ranks()
         self.last = Evaluated(
             epoch=epoch,
             mean_iou=mean_iou(confusion, self.config.scored_classes),
             class_iou=tuple(class_iou(confusion).tolist()),
             confusion=tuple(confusion.flatten().tolist()),
+            images=ImageCounts.of(images),
         )
         if self.best is None or self.last.mean_iou > self.best.mean_iou:
             self.best = self.last
         return self.last
+
+    def _counts_of_all_ranks(self) -> Counts:
+        """Each rank evaluates its share of the images; every image counts exactly once."""
+        share = slice(self.rank, None, self.world)
+        own = evaluate(
+            self.network,
+            self.source,
+            self.val[share],
+            self.config,
+            self.device,
+            self._evaluated_a_batch,
+        )
+        if self.world == 1:
+            return own
+        images = own.images.new_zeros(len(self.val), *own.images.shape[1:])
+        images[share] = own.images
+        both = (own.confusion.to(self.device), images.to(self.device))
+        for counts in both:
+            distributed.all_reduce(counts)
+        return Counts(*(counts.cpu() for counts in both))
 
     def _report(
         self,
@@ -339,8 +354,8 @@ class _Run:
             "done": self.done,
             "sums": asdict(sums),
             "curve": [asdict(report) for report in self.curve],
-            "last": asdict(self.last) if self.last else None,
-            "best": asdict(self.best) if self.best else None,
+            "last": self.last.state() if self.last else None,
+            "best": self.best.state() if self.best else None,
             "seconds": self.seconds,
             "resumed": self.resumed,
         }
@@ -365,8 +380,8 @@ class _Run:
                 sums, losses=sums.losses.to(self.device), seen=sums.seen.to(self.device)
             )
         self.curve = [_epoch_report(report) for report in state["curve"]]
-        self.last = Evaluated(**state["last"]) if state["last"] else None
-        self.best = Evaluated(**state["best"]) if state["best"] else None
+        self.last = Evaluated.of_state(state["last"]) if state["last"] else None
+        self.best = Evaluated.of_state(state["best"]) if state["best"] else None
         self.seconds = state["seconds"]
         self.resumed = state["resumed"] + 1
 

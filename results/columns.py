@@ -4,11 +4,13 @@ The file's schema is described column by column in ``COLUMNS`` and carries those
 itself, so a Parquet file explains itself without this package.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from results.schema import (
     SCHEMA_VERSION,
@@ -16,12 +18,12 @@ from results.schema import (
     Evaluation,
     Failure,
     Header,
+    ImageCounts,
     Provenance,
     PseudoLabels,
     PseudoLabelScores,
     Record,
     Score,
-    score_of,
 )
 
 
@@ -34,7 +36,18 @@ def _list(kind: pa.DataType) -> pa.DataType:
 
 
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+_PIXELS = pa.int32()  # of one image
 _TIME = pa.timestamp("us", tz="UTC")
+
+_IMAGES = pa.struct(
+    [
+        _field("total", _INT, "validation images, also those in which nothing counts"),
+        _field("image", _list(_PIXELS), "places in the validation list, from 0, ascending"),
+        _field("class_index", _list(_PIXELS), "classes with a true or predicted pixel there"),
+        _field("intersection", _list(_PIXELS), "right pixels of that class in that image"),
+        _field("union", _list(_PIXELS), "true plus predicted minus right pixels likewise"),
+    ]
+)
 
 _EVALUATION = pa.struct(
     [
@@ -42,6 +55,7 @@ _EVALUATION = pa.struct(
         _field("mean_iou", _FLOAT, "mIoU over the scored classes, percent"),
         _field("class_iou", _list(_FLOAT), "IoU of every class, percent"),
         _field("confusion", _list(_INT), "K*K pixel counts, row-major, rows are the truth"),
+        _field("images", _IMAGES, "pixel counts of each image, for intervals over images"),
     ]
 )
 
@@ -148,13 +162,21 @@ COLUMNS = pa.schema(
 )
 
 
+EVALUATIONS = ("last", "best")
 _TIMES = tuple(field.name for field in _PROVENANCE if pa.types.is_timestamp(field.type))
 _SEVERAL = tuple(field.name for field in _PROVENANCE if pa.types.is_list(field.type))
 
 
 def to_table(record: Record) -> pa.Table:
     """The record as one row of ``COLUMNS``; exact, including NaN and infinite losses."""
-    row = asdict(record) | {"schema_version": SCHEMA_VERSION}
+    row = vars(record) | {
+        "schema_version": SCHEMA_VERSION,
+        "last": _evaluation_row(record.last),
+        "best": _evaluation_row(record.best),
+        "curve": [asdict(epoch) for epoch in record.curve],
+        "pseudo_label_scores": vars(record.pseudo_label_scores),
+        "provenance": vars(record.provenance),
+    }
     return pa.Table.from_pylist([row], schema=COLUMNS)
 
 
@@ -212,11 +234,22 @@ def headers_of(table: pa.Table) -> tuple[Header, ...]:
     Raises:
         ValueError: contradictory content.
     """
-    rows = _rows(table.select([field.name for field in fields(Header)]))
-    scores = ("last", "best")
-    return tuple(
-        Header(**row | {name: score_of(_evaluation(row[name])) for name in scores}) for row in rows
-    )
+    shared = table.select([field.name for field in fields(Header)])
+    rows = _rows(with_parts(shared, [field.name for field in fields(Score)]))
+    for row in rows:
+        for name in EVALUATIONS:
+            row[name] = None if row[name] is None else Score(**row[name])
+    return tuple(Header(**row) for row in rows)
+
+
+def with_parts(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Of each evaluation the named parts alone: its counts take longer to decode than the rest."""
+    for name in EVALUATIONS:
+        whole = table.column(name).combine_chunks()
+        parts = [pc.struct_field(whole, part) for part in names]
+        column = pa.StructArray.from_arrays(parts, names=names, mask=whole.is_null())
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    return table
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
@@ -241,7 +274,7 @@ def header_object(header: Header) -> dict[str, Any]:
     place = dict(vars(header.provenance))
     for time in _TIMES:
         place[time] = place[time].isoformat()
-    for score in ("last", "best"):
+    for score in EVALUATIONS:
         seen = content[score]
         content[score] = None if seen is None else [seen.epoch, seen.mean_iou]
     return content | {
@@ -259,7 +292,7 @@ def from_header_object(content: dict[str, Any]) -> Header:
     place = content["provenance"]
     for time in _TIMES:
         place[time] = datetime.fromisoformat(place[time])
-    for score in ("last", "best"):
+    for score in EVALUATIONS:
         if content[score] is not None:
             content[score] = Score(*content[score])
     if content["failure"] is not None:
@@ -285,9 +318,19 @@ def _epoch(row: dict[str, Any]) -> EpochMetrics:
 def _evaluation(row: dict[str, Any] | None) -> Evaluation | None:
     if row is None:
         return None
+    images = row["images"]
+    total = images.pop("total")
+    columns = {name: tuple(column) for name, column in images.items()}
     return Evaluation(
         epoch=row["epoch"],
         mean_iou=row["mean_iou"],
         class_iou=tuple(row["class_iou"]),
         confusion=tuple(row["confusion"]),
+        images=ImageCounts(total, **columns),
     )
+
+
+def _evaluation_row(evaluation: Evaluation | None) -> dict[str, Any] | None:
+    if evaluation is None:
+        return None
+    return vars(evaluation) | {"images": vars(evaluation.images)}

@@ -10,12 +10,10 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from results.columns import header_object
+from results.columns import EVALUATIONS, header_object, with_parts
 from results.schema import Header
 from results.store import Store, latest
 from results.upkeep import read_whole
-
-_SCORES = ("best", "last")
 
 
 def attempts_table(store: Store) -> pa.Table:
@@ -31,7 +29,8 @@ def attempts_table(store: Store) -> pa.Table:
     rows: dict[str, dict[str, Any]] = {}
     for table in read_whole(store):
         without_bulk = table.drop_columns(["curve", "failure_detail", "log_tail"])
-        for row in without_bulk.to_pylist():
+        scores = with_parts(without_bulk, ["epoch", "mean_iou", "class_iou"])
+        for row in scores.to_pylist():
             rows[row["attempt"]] = _flat(row, counts=row["attempt"] in counting)
     ordered = sorted(
         rows.values(),
@@ -47,7 +46,7 @@ def runs_frame(headers: Sequence[Header]) -> pd.DataFrame:
     rows = []
     for header in headers:
         row = header_object(header) | {"configuration": json.loads(header.configuration)}
-        for score in _SCORES:
+        for score in EVALUATIONS:
             epoch, mean_iou = row.pop(score) or (None, None)
             row |= {f"{score}_epoch": epoch, f"{score}_mean_iou": mean_iou}
         row["pseudo_label_scores"] = vars(header.pseudo_label_scores)
@@ -77,14 +76,14 @@ def _flat(row: dict[str, Any], *, counts: bool) -> dict[str, Any]:
     scored = row.pop("scored_classes")
     flat["scored_classes"] = "; ".join(classes[k] for k in scored)
     for name, value in row.items():
-        if name in _SCORES:
+        if name in EVALUATIONS:
             flat[f"{name}_epoch"] = value and value["epoch"]
             flat[f"{name}_mean_iou"] = value and value["mean_iou"]
         elif isinstance(value, dict):
             flat |= {f"{name}_{key}": _cell(part) for key, part in value.items()}
         else:
             flat[name] = _cell(value)
-    for name in _SCORES:
+    for name in EVALUATIONS:
         if row[name] is not None:
             pairs = zip(classes, row[name]["class_iou"], strict=True)
             flat |= {f"{name}_iou:{label}": iou for label, iou in pairs}

@@ -34,7 +34,7 @@ from results.columns import (
 )
 from results.schema import SCHEMA_VERSION, Header, Record
 
-TAIL = 32 * 1024
+TAIL = 40 * 1024
 """Bytes at a file's end that hold the footer of a single attempt."""
 WHOLE = 1024 * 1024
 """Bytes at a file's end that hold all of a single attempt."""

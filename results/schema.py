@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised whenever a column appears, disappears or changes meaning."""
 
 Status = Literal["complete", "failed"]
@@ -55,16 +55,46 @@ class Score:
 
 
 @dataclass(frozen=True)
+class ImageCounts:
+    """Pixel counts of each validation image and class, where there are any: what a bootstrap over
+    images draws (``results.stats.bootstrap``). All but ``total`` are of one length.
+
+    Args:
+        total: validation images, also those in which nothing counts.
+        image: places in the validation list, counted from 0, ascending.
+        class_index: ascending within an image.
+        intersection: right pixels of that class in that image.
+        union: true plus predicted minus right ones; never 0.
+
+    Raises:
+        ValueError: the columns are of different lengths.
+    """
+
+    total: int
+    image: tuple[int, ...]
+    class_index: tuple[int, ...]
+    intersection: tuple[int, ...]
+    union: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        columns = (self.image, self.class_index, self.intersection, self.union)
+        if len(lengths := {len(column) for column in columns}) > 1:
+            raise ValueError(f"columns of counts per image have different lengths: {lengths}")
+
+
+@dataclass(frozen=True)
 class Evaluation(Score):
     """A score with all that it is made of.
 
     Args:
         class_iou: IoU of every class, percent; 0 for one that is neither present nor predicted.
         confusion: pixel counts, K·K, row-major, rows are the truth.
+        images: intersections and unions of each image, from which the mIoU follows too.
     """
 
     class_iou: tuple[float, ...]
     confusion: tuple[int, ...]
+    images: ImageCounts
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,63 @@ def test_show(csl: Csl, filled: tuple[str, str, Record], digits: int) -> None:
     assert seen["identity"] == complete.identity
     assert seen["configuration"] == json.loads(complete.configuration)
     assert [epoch["loss"] for epoch in seen["curve"]] == [e.loss for e in complete.curve]
+
+
+def test_show_compares_over_the_same_images(
+    csl: Csl, filled: tuple[str, str, Record], grid: MakeGrid, stored: Stored
+) -> None:
+    _, location, complete = filled
+    assert complete.best is not None
+    worse = replace(complete.best, images=replace(complete.best.images, intersection=(21, 10, 25)))
+    training = grid(seeds=(1,)).cells[0].training
+    other = stored(training, best=worse)
+    shown = ("show", complete.identity, "--store", location)
+    own, lost = 100 * (41 / 45 + 55 / 59) / 2, 100 * (20 / 45 + 20 / 59) / 2
+    page = csl(*shown, "--beside", other.identity).out
+    assert f"over images: {own:.1f} [" in page
+    (line,) = (line for line in page.splitlines() if line.startswith(f"less {other.identity[:8]}"))
+    assert f": +{lost:.1f} [" in line
+    assert "the same 3 images" in line
+    seen = json.loads(csl(*shown, "--beside", other.identity, "--json").out)
+    assert seen["over_images"]["mean_iou"] == pytest.approx(own)
+    (beside,) = seen["beside"]
+    assert (beside["identity"], beside["images"]) == (other.identity, 3)
+    assert beside["difference"] == pytest.approx(lost)
+    assert beside["low"] <= beside["difference"] <= beside["high"]
+    turned = ("show", other.identity, *shown[2:], "--beside", complete.identity)
+    back = json.loads(csl(*turned, "--json").out)
+    assert back["beside"][0]["difference"] == pytest.approx(-lost)
+
+
+@pytest.mark.parametrize(
+    ("changes", "because"),
+    [
+        ({"split_hash": "0" * 16}, "have other split lists"),
+        ({"data_fingerprint": "0" * 16}, "have other data"),
+        ({"scored_classes": (1,)}, "have other scored classes"),
+        ({"center_crop": True}, "have other crops"),
+        ({"failure": Failure.NODE_LOST}, "node lost"),
+    ],
+)
+def test_other_images_are_not_compared(
+    csl: Csl,
+    filled: tuple[str, str, Record],
+    grid: MakeGrid,
+    stored: Stored,
+    changes: dict[str, Any],
+    because: str,
+) -> None:
+    _, location, complete = filled
+    training = grid(seeds=(1,)).cells[0].training
+    if changes == {"center_crop": True}:
+        crop = training.config.evaluation.model_copy(update={"mode": "center_crop"})
+        training = replace(training, config=training.config.model_copy(update={"evaluation": crop}))
+        changes = {}
+    other = stored(training, **changes)
+    ended = csl("show", complete.identity, "--store", location, "--beside", other.identity)
+    assert_refused(ended, "--beside", because, other.identity)
+    if "failure" not in changes:
+        assert complete.identity in ended.err
 
 
 def test_show_of_a_failure_says_why(csl: Csl, filled: tuple[str, str, Record]) -> None:
@@ -620,6 +678,5 @@ def test_show_draws_the_epochs_of_several_trainings(
     assert csl(*shown, "--out", both, "--beside", other, "--json").code == 0
     assert (both / "figure6.png").read_bytes() != (alone / "figure6.png").read_bytes()
     assert (both / "figure6.pdf").read_bytes().startswith(b"%PDF")
-    assert_refused(csl(*shown, "--beside", other), "--beside", "--out")
     (tmp_path / "file").touch()
     assert_refused(csl(*shown, "--out", tmp_path / "file"), "--out", str(tmp_path / "file"))

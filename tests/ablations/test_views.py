@@ -36,6 +36,11 @@ def record(**changes: object) -> Record:
     return replace(make_record(), **changes)  # type: ignore[arg-type]
 
 
+def page(shown: Record) -> str:
+    """What ``csl show`` prints of it."""
+    return printed(lambda console: views.print_show(console, shown, views.show_object(shown)))
+
+
 def test_a_plan_prints_labels_as_they_are_and_counts_the_others(
     grid: MakeGrid, store: Store
 ) -> None:
@@ -150,11 +155,11 @@ def test_runs_print_a_line_per_attempt() -> None:
 
 def test_show_prints_names_and_details_as_they_are() -> None:
     shown = record(class_names=("background", MARKUP), launched_as=MARKUP, setting="voc-[b]")
-    text = printed(lambda console: views.print_show(console, shown))
+    text = page(shown)
     assert text.count(MARKUP) == 2
     assert "voc-[b]" in text
     failed = replace(make_record(failure=Failure.BAD_DATA), failure_detail="File [/x], line 1")
-    assert "File [/x], line 1" in printed(lambda console: views.print_show(console, failed))
+    assert "File [/x], line 1" in page(failed)
 
 
 def test_show_as_json_has_the_whole_record() -> None:
@@ -162,8 +167,16 @@ def test_show_as_json_has_the_whole_record() -> None:
     seen = json.loads(json.dumps(views.show_object(shown), default=str))
     assert seen["class_iou"] == dict(zip(shown.class_names, shown.best.class_iou, strict=True))  # type: ignore[union-attr]
     assert len(seen["curve"]) == len(shown.curve)
+    assert (seen["over_images"]["images"], seen["beside"]) == (3, [])
+    assert "intersection" not in json.dumps(seen), "the counts of thousands of images"
     for key in ("host", "git_commit", "command", "energy_joules"):
         assert seen["provenance"][key] == getattr(shown.provenance, key)
+
+
+def test_show_says_nothing_over_images_without_an_evaluation() -> None:
+    failed = make_record(failure=Failure.BAD_DATA)
+    assert views.show_object(failed)["over_images"] is None
+    assert "over images" not in page(failed)
 
 
 def test_show_tells_the_pseudo_labels_of_each_epoch() -> None:
@@ -175,7 +188,7 @@ def test_show_tells_the_pseudo_labels_of_each_epoch() -> None:
     assert scores["classes"]["disc"]["accuracy"] == 90
     assert scores["calibration"]["error"] == pytest.approx((6 + 4) / 100)
     assert sum(seen["pseudo_labels"]["predicted"]) == 100
-    lines = printed(lambda console: views.print_show(console, shown)).splitlines()
+    lines = page(shown).splitlines()
     row = lines[next(i for i, line in enumerate(lines) if "recall" in line) + 1].split()
     assert row[:4] == ["1", "88.0", "91.5", "78.6"]
     assert any(line.split()[-3:] == ["1.5", "16.7", "%"] for line in lines), "waiting"
@@ -185,9 +198,9 @@ def test_show_without_truth_or_pseudo_labels() -> None:
     line = replace(make_record().curve[0], pseudo_labels=None, pseudo_label_accuracy=None)
     without_truth = record(curve=(line,))
     assert views.show_object(without_truth)["curve"][0]["pseudo_label_recall"] is None
-    assert "recall" in printed(lambda console: views.print_show(console, without_truth))
+    assert "recall" in page(without_truth)
     supervised = record(curve=(replace(line, sampling_rate=None),))
-    assert "recall" not in printed(lambda console: views.print_show(console, supervised))
+    assert "recall" not in page(supervised)
 
 
 def test_json_has_no_nan() -> None:

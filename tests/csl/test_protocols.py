@@ -15,7 +15,16 @@ from csl.augment import normalize
 from csl.config import TrainingConfig
 from csl.data.entries import Entry
 from csl.errors import NotANumberError
-from csl.evaluate import evaluate, image_logits, mean_iou, sliding_window, windows
+from csl.evaluate import (
+    Counts,
+    class_iou,
+    evaluate,
+    image_logits,
+    mean_iou,
+    sliding_window,
+    windows,
+)
+from csl.outcome import ImageCounts
 from tests.reference import protocols as reference
 
 STEADY = settings(max_examples=40, derandomize=True, database=None)
@@ -96,6 +105,10 @@ def contextual(classes: int, seed: int = 0) -> nn.Module:
     return Contextual().eval()
 
 
+def assert_equal(one: Counts, other: Counts) -> None:
+    assert all(torch.equal(*both) for both in zip(one, other, strict=True))
+
+
 @given(sides, sides, st.integers(1, 40), st.data())
 @STEADY
 def test_windows_cover_every_pixel(height: int, width: int, side: int, data: st.DataObject) -> None:
@@ -160,8 +173,8 @@ def test_for_a_pointwise_network_windows_are_the_whole_image(batch: int) -> None
     network = pointwise(8)
     whole = evaluate(network, source, source.entries, config(batch=batch), CPU)
     sliding = config(mode="sliding_window", window=11, batch=batch)
-    assert torch.equal(evaluate(network, source, source.entries, sliding, CPU), whole)
-    assert whole.sum() == sum((mask != 255).sum() for mask in source.masks)
+    assert_equal(evaluate(network, source, source.entries, sliding, CPU), whole)
+    assert whole.confusion.sum() == sum((mask != 255).sum() for mask in source.masks)
 
 
 @pytest.mark.parametrize("mode", ["whole", "sliding_window", "center_crop"])
@@ -172,8 +185,53 @@ def test_batches_change_nothing(mode: str) -> None:
         evaluate(network, source, source.entries, config(mode=mode, batch=batch), CPU)
         for batch in (1, 3)
     )
-    assert torch.equal(alone, together)
+    assert_equal(alone, together)
     assert network.training
+
+
+@pytest.mark.parametrize("mode", ["whole", "sliding_window", "center_crop"])
+def test_each_image_is_counted_as_if_it_were_alone(mode: str) -> None:
+    """In the entries' order, whatever shares a batch; an image of ignored pixels counts nothing."""
+    source = memory([(20, 33), (20, 33), (20, 33), (18, 18), (40, 17), (40, 17)], classes=8)
+    source.masks[1][:] = 255
+    network, asked = contextual(8), config(mode=mode, batch=3)
+    found = evaluate(network, source, source.entries, asked, CPU)
+    assert found.images.shape == (6, 2, 8)
+    for entry, counts in zip(source.entries, found.images, strict=True):
+        alone = evaluate(network, source, [entry], asked, CPU).confusion
+        for k in range(8):
+            right = int(alone[k, k])
+            union = int(alone[k].sum() + alone[:, k].sum()) - right
+            assert counts[:, k].tolist() == [right, union]
+    assert not found.images[1].any()
+    images = ImageCounts.of(found.images)
+    assert images.total == 6
+    assert {*images.image} == {0, 2, 3, 4, 5}
+
+
+@given(seed=st.integers(0, 2**32 - 1), classes=st.sampled_from((2, 3, 8, 21)))
+@settings(STEADY, max_examples=15)
+def test_images_add_up_to_the_epochs_mean(seed: int, classes: int) -> None:
+    """Which classes occur in which image is drawn, too: what is not stored must be 0."""
+    rng = np.random.default_rng(seed)
+    source = memory([(9, 12)] * 2 + [(7, 7)] * 3, classes, seed)
+    for mask in source.masks:
+        mask[mask != 255] %= np.uint8(rng.integers(1, classes + 1))
+    found = evaluate(
+        pointwise(classes, seed % 100), source, source.entries, config(8, classes), CPU
+    )
+    images = ImageCounts.of(found.images)
+    places = [*zip(images.image, images.class_index, strict=True)]
+    assert places == sorted(set(places))
+    assert min(images.union) > 0
+    sums = np.zeros((2, classes))
+    for k, right, union in zip(images.class_index, images.intersection, images.union, strict=True):
+        sums[:, k] += right, union
+    assert sums[0].tolist() == found.confusion.diagonal().tolist()
+    iou = 100 * sums[0] / (sums[1] + 1e-10)
+    assert iou == pytest.approx(class_iou(found.confusion).numpy())
+    scored = sorted(rng.choice(classes, int(rng.integers(1, classes + 1)), replace=False).tolist())
+    assert iou[scored].mean() == pytest.approx(mean_iou(found.confusion, scored))
 
 
 def test_the_center_crop_is_of_image_and_mask() -> None:
@@ -199,8 +257,8 @@ def test_the_center_crop_is_of_image_and_mask() -> None:
     # 5 × 8 loses its last row (0 above, 1 below) and two columns at either side; the others fit.
     kept = [masks[0][0:4, 2:6], masks[1], masks[2]]
     counts = np.bincount(np.concatenate([part.ravel() for part in kept]), minlength=7)
-    assert torch.equal(found, torch.diag(torch.from_numpy(counts)))
-    assert mean_iou(found, range(7)) == pytest.approx(100)
+    assert torch.equal(found.confusion, torch.diag(torch.from_numpy(counts)))
+    assert mean_iou(found.confusion, range(7)) == pytest.approx(100)
 
 
 @pytest.mark.parametrize(
@@ -248,8 +306,11 @@ def test_shares_of_ranks_add_up(mode: str, world: int) -> None:
     network = contextual(8)
     asked = config(mode=mode, batch=2)
 
-    def scored(entries: Sequence[Entry]) -> Tensor:
+    def scored(entries: Sequence[Entry]) -> Counts:
         return evaluate(network, source, entries, asked, CPU)
 
+    whole = scored(source.entries)
     shares = [scored(source.entries[rank::world]) for rank in range(world)]
-    assert torch.equal(torch.stack(shares).sum(0), scored(source.entries))
+    assert torch.equal(torch.stack([share.confusion for share in shares]).sum(0), whole.confusion)
+    for rank, share in enumerate(shares):
+        assert torch.equal(share.images, whole.images[rank::world])

@@ -474,6 +474,8 @@ def test_scores_are_those_of_the_confusion(tmp_path: Path) -> None:
     for evaluated in (outcome.last, outcome.best):
         counts = np.array(evaluated.confusion).reshape(8, 8)
         assert counts.sum() == 5 * 32 * 32
+        assert evaluated.images.total == 5
+        assert sum(evaluated.images.intersection) == counts.trace()
         iou = []
         for k in range(8):
             union = counts[k].sum() + counts[:, k].sum() - counts[k, k]
@@ -493,7 +495,7 @@ def test_the_stored_networks_are_those_that_were_evaluated(
     network = build_network(asked.config.network, 8, None)
     for file, evaluated in ((BEST, outcome.best), (RESUME, outcome.last)):
         network.load_state_dict(load(folder / file)["network"])
-        counts = csl.trainer.evaluate(network, source, val, asked.config, CPU)
+        counts = csl.trainer.evaluate(network, source, val, asked.config, CPU).confusion
         # Other memory layout, other rounding: an arg-max may turn.
         difference = np.abs(counts.flatten().numpy() - np.array(evaluated.confusion)).sum()
         assert difference <= 4, file
@@ -807,8 +809,18 @@ def test_ranks_score_every_image_once(two_ranks: Path, name: str) -> None:
     asked = training().config.data
     lists, source = open_lists(asked, "4", Locations()), open_source(asked, Locations())
     truth = np.concatenate([np.asarray(source.mask(entry)).ravel() for entry in lists.val])
-    rows = np.array(outcome.last.confusion).reshape(8, 8).sum(1)
-    assert rows.tolist() == np.bincount(truth, minlength=8).tolist()
+    confusion = np.array(outcome.last.confusion).reshape(8, 8)
+    assert confusion.sum(1).tolist() == np.bincount(truth, minlength=8).tolist()
+    # In the list's order, though the ranks take turns: of no class are more pixels right than true.
+    images = outcome.last.images
+    assert (images.total, [*images.image]) == (5, sorted(images.image))
+    sums = np.zeros(8, dtype=int)
+    columns = (images.image, images.class_index, images.intersection, images.union)
+    for image, k, right, union in zip(*columns, strict=True):
+        there = int((np.asarray(source.mask(lists.val[image])) == k).sum())
+        assert right <= there <= union
+        sums[k] += right
+    assert sums.tolist() == confusion.diagonal().tolist()
 
 
 @pytest.mark.parametrize("name", ["groups", "state", "scale", "ohem"])

@@ -12,6 +12,7 @@ from results.schema import (
     EpochMetrics,
     Evaluation,
     Failure,
+    ImageCounts,
     Provenance,
     PseudoLabels,
     PseudoLabelScores,
@@ -43,8 +44,11 @@ def make_record(
     **changes: Any,
 ) -> Record:
     """A record that finished ``minute`` minutes after the first; failed if a failure is named."""
-    last = Evaluation(2, mean_iou, (mean_iou, mean_iou), (40, 2, 3, 55))
-    best = Evaluation(1, min(mean_iou + 1, 100), (mean_iou, mean_iou), (41, 1, 3, 55))
+    iou = (mean_iou, mean_iou)
+    last_images = ImageCounts(3, (0, 0, 2), (0, 1, 1), (40, 30, 25), (45, 33, 27))
+    best_images = ImageCounts(3, (0, 0, 2), (0, 1, 1), (41, 30, 25), (45, 32, 27))
+    last = Evaluation(2, mean_iou, iou, (40, 2, 3, 55), last_images)
+    best = Evaluation(1, min(mean_iou + 1, 100), iou, (41, 1, 3, 55), best_images)
     line = EpochMetrics(
         1, 30, 1.5, 1e-3, 0.7, 0.3, 0.2, None, 0.1, 88.0, 91.5, mean_iou, 0.25, PSEUDO_LABELS
     )

@@ -10,12 +10,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from results.columns import COLUMNS, from_header_object, from_row, header_object, to_table
+from results.columns import (
+    COLUMNS,
+    from_header_object,
+    from_row,
+    header_object,
+    headers_of,
+    to_table,
+)
 from results.schema import (
     SCHEMA_VERSION,
     EpochMetrics,
     Evaluation,
     Failure,
+    ImageCounts,
     Provenance,
     PseudoLabels,
     PseudoLabelScores,
@@ -28,12 +36,21 @@ number = st.floats()
 percent = st.floats(0, 100)
 time = st.datetimes(timezones=st.just(UTC)).map(lambda moment: moment.replace(fold=0))
 
+
+@st.composite
+def images_of(draw: st.DrawFn) -> ImageCounts:
+    pixels = st.integers(0, 2**31 - 1)
+    rows = draw(st.lists(st.tuples(pixels, pixels, pixels, pixels), max_size=4))
+    return ImageCounts(draw(counts), *(tuple(row[at] for row in rows) for at in range(4)))
+
+
 evaluations = st.builds(
     Evaluation,
     epoch=counts,
     mean_iou=percent,
     class_iou=st.lists(percent | st.just(math.nan), max_size=4).map(tuple),
     confusion=st.lists(counts, max_size=4).map(tuple),
+    images=images_of(),
 )
 pseudo_labels = st.builds(PseudoLabels, *[st.lists(counts, max_size=3).map(tuple)] * 11)
 epochs = st.builds(
@@ -128,8 +145,9 @@ def test_another_schema_is_refused_by_its_version(record: Record) -> None:
     newer = to_table(record).replace_schema_metadata({"schema_version": str(SCHEMA_VERSION + 1)})
     with pytest.raises(ValueError, match=f"schema {SCHEMA_VERSION + 1}, newer"):
         from_row(newer)
-    older = to_table(record).replace_schema_metadata({"schema_version": "1"})
-    with pytest.raises(ValueError, match=f"schema 1, older than {SCHEMA_VERSION}"):
+    before = SCHEMA_VERSION - 1
+    older = to_table(record).replace_schema_metadata({"schema_version": str(before)})
+    with pytest.raises(ValueError, match=f"schema {before}, older than {SCHEMA_VERSION}"):
         from_row(older)
 
 
@@ -178,10 +196,25 @@ def test_times_beyond_the_calendar_are_refused(record: Record) -> None:
         from_row(beyond)
 
 
+def test_a_header_does_not_grow_with_the_images(record: Record) -> None:
+    assert record.best is not None
+    many = ImageCounts(1000, *[tuple(range(1000))] * 4)
+    larger = replace(record, best=replace(record.best, images=many))
+    assert header_object(larger) == header_object(record)
+    assert headers_of(to_table(larger)) == headers_of(to_table(record)) == (record.header(),)
+
+
 @pytest.mark.parametrize("mean_iou", [math.nan, -0.1, 100.1])
 def test_a_mean_that_is_no_percentage_is_refused(mean_iou: float) -> None:
     with pytest.raises(ValueError, match="percentage"):
-        Evaluation(0, mean_iou, (), ())
+        Evaluation(0, mean_iou, (), (), ImageCounts(0, (), (), (), ()))
+
+
+def test_counts_per_image_of_different_lengths_are_refused(record: Record) -> None:
+    row = to_table(record).to_pylist()[0]
+    row["best"]["images"]["union"].pop()
+    with pytest.raises(ValueError, match="different lengths"):
+        from_row(pa.Table.from_pylist([row], schema=COLUMNS))
 
 
 @pytest.mark.parametrize("which", ["started_at", "finished_at"])
