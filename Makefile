@@ -3,7 +3,7 @@ PYTHON ?= python3
 STORE ?= csl-store
 BIN := .venv/bin
 
-.PHONY: demo test test-cluster audit setup
+.PHONY: demo test test-faults test-cluster audit setup
 
 demo: setup
 	@$(BIN)/csl run table5 --store $(STORE)
@@ -14,6 +14,10 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Kills, stops and full disks on real Rays: what make test is too short for, about 10 minutes.
+test-faults: setup
+	$(BIN)/pytest -m slow tests/faults
 
 # Real clusters of several nodes on this machine: what make test is too short for.
 test-cluster: setup

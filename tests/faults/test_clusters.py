@@ -58,6 +58,7 @@ def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     nodes.process.communicate(input="", timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cluster", [(2, 0)], indirect=True)
 def test_joining_a_running_ray(csl: Csl, one_variant: Path, tmp_path: Path, cluster: Nodes) -> None:
     store = tmp_path / "store"
@@ -70,6 +71,7 @@ def test_joining_a_running_ray(csl: Csl, one_variant: Path, tmp_path: Path, clus
     assert cluster.process.poll() is None, "leaving a cluster must not end it"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cluster", [(0, 1)], indirect=True)
 def test_a_lost_node_costs_no_more_than_the_steps_since_the_checkpoint(
     one_variant: Path, quiet: Record, tmp_path: Path, cluster: Nodes

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import optuna
 import psutil
+import pytest
 from optuna.trial import TrialState
 
 from results.store import Store
@@ -57,6 +58,7 @@ def kill_a_worker(driver: psutil.Process) -> None:
                 return
 
 
+@pytest.mark.slow
 def test_killed_drivers_and_workers_leave_a_consistent_study(csl: Csl, tmp_path: Path) -> None:
     search, store = tmp_path / "small.yaml", tmp_path / "store"
     search.write_text(SEARCH)

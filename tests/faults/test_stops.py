@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 from results.schema import Failure, Record
 from results.store import Store
@@ -98,6 +99,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     assert record.resumed >= 1
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once_what_cannot_stop(one_variant: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     driver = Driver("run", one_variant, *SMALL, "--store", store)
@@ -115,6 +117,7 @@ def test_a_second_ctrl_c_ends_at_once_what_cannot_stop(one_variant: Path, tmp_pa
     assert not worker.is_running()
 
 
+@pytest.mark.slow
 def test_a_process_that_slept_writes_nothing_once_another_took_over(
     csl: Csl, one_variant: Path, quiet: Record, tmp_path: Path
 ) -> None:
@@ -143,6 +146,7 @@ def test_a_process_that_slept_writes_nothing_once_another_took_over(
     assert left.items() <= files.items(), "a checkpoint was written"
 
 
+@pytest.mark.slow
 def test_a_grid_that_is_broken_for_all_ends_after_a_few(
     csl: Csl, one_variant: Path, tmp_path: Path
 ) -> None:

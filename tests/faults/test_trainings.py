@@ -78,6 +78,7 @@ def test_a_killed_or_hanging_worker_is_restarted_and_loses_nothing(
     assert assert_lost_once(harmed, quiet).failure is failure
 
 
+@pytest.mark.slow
 def test_an_edit_after_the_launch_changes_nothing(
     one_variant: Path, quiet: Record, tmp_path: Path
 ) -> None:
@@ -112,6 +113,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_the_same_command_goes_on_once_there_is_room(
     csl: Csl, one_variant: Path, quiet: Record, small_disk: Path
 ) -> None:
@@ -126,6 +128,7 @@ def test_a_full_disk_is_named_and_the_same_command_goes_on_once_there_is_room(
     assert (ours.last, ours.best) == (quiet.last, quiet.best)
 
 
+@pytest.mark.slow
 def test_not_a_number_is_recorded_shown_and_not_repeated(
     csl: Csl, one_variant: Path, tmp_path: Path
 ) -> None:
@@ -155,6 +158,7 @@ def test_a_damaged_checkpoint_starts_over(csl: Csl, one_variant: Path, tmp_path:
     assert record.resumed == 0
 
 
+@pytest.mark.slow
 def test_one_of_two_workers_is_killed_under_ray_train(one_variant: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     command = [*CSL, "run", str(one_variant), *SMALL, "--workers", "2", "--store", str(store)]
