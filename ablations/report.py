@@ -14,6 +14,7 @@ from ablations import figures
 from ablations.documents import packaged
 from ablations.expand import Grid, expand
 from ablations.request import Request, with_options
+from ablations.search.names import is_trial
 from ablations.spec import PAPERS, FigureKind, Setting, Spec, load_setting, load_specs
 from ablations.texts import Rule, RuleOption
 from csl.errors import InputError
@@ -124,13 +125,18 @@ def chosen(
 
 
 class _Known:
-    """Which seeds a store has of which configuration, and what was asked for where."""
+    """Which seeds a store has of which configuration, and what was asked for where.
+
+    A search's trials say nothing here: what it tried, and where it stopped early, is no table's
+    choice of seeds."""
 
     def __init__(self, records: Iterable[Header]) -> None:
         self.seeds: dict[str, set[int]] = defaultdict(set)
         self.asked: set[tuple[str, str]] = set()
         spelled: dict[str, str] = {}
         for record in records:
+            if is_trial(record.launched_as):
+                continue
             text = record.configuration
             if text not in spelled:
                 spelled[text] = _spelled(json.loads(text))

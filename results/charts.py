@@ -49,7 +49,8 @@ def _forest(table: Table, paths: Sequence[Path]) -> None:
         raise ValueError(f"nothing is there to be compared with {table.reference}")
     across = min(_ACROSS, len(table.columns))
     down = ceil(len(table.columns) / across)
-    figure = new_figure(1.6 + 2.4 * across, down * (0.32 * len(rows) + 0.6) + 1.2)
+    # Wide enough for its title, however few panels it has.
+    figure = new_figure(max(5.6, 1.6 + 2.4 * across), down * (0.32 * len(rows) + 0.6) + 1.2)
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flatten()
     for axes, column in zip(panels, table.columns, strict=False):
         axes.axvline(0, color="0.4", linewidth=1)

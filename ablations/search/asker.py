@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ablations.search import suggest
 from ablations.search.drivers import Drivers
+from ablations.search.names import trial_label
 from ablations.search.problem import Problem
 from ablations.search.scores import scores
 from ablations.search.space import Point, draws
@@ -284,7 +285,8 @@ class Asker:
                 each.stop = True
                 break
             each.running[identity.id] = block
-            label = f"{self.spec.name}/trial {each.trial.number}/{self.problem.blocks[block]}"
+            where = self.problem.blocks[block]
+            label = trial_label(self.spec.name, each.trial.number, where)
             return self.make_job(training, identity, label)
         self._settle(each)
         return None

@@ -1,10 +1,23 @@
 """Takes configuration keys and values; gives what people call them in a line."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ablations.search.space import Point
+
+_TRIAL = re.compile(r"[^/]+(?<!-confirmed)/trial \d+/")
+
+
+def trial_label(search: str, number: int, block: object) -> str:
+    """What a trial's training is launched as: "alpha/trial 3/1/16/seed 0"."""
+    return f"{search}/trial {number}/{block}"
+
+
+def is_trial(label: str) -> bool:
+    """Whether a training was launched as a search's trial: no table may follow from its score."""
+    return _TRIAL.match(label) is not None
 
 
 def short_keys(keys: Iterable[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ablations.search.names import trial_label
 from results.schema import Failure, Record
 from results.store import Store
 from tests.ablations.conftest import SPEC, Csl, MakeGrid, Write
@@ -54,6 +55,17 @@ def test_packaged_tables_are_found_by_what_is_stored(
     assert 'id="table9-shapes"' in text
     assert 'id="table5-shapes"' not in text
     assert "Setting mine is none that csl has" in text
+
+
+def test_a_searchs_trials_choose_no_seeds(
+    csl: Csl, spec: str, filled: str, stored: Stored, grid: MakeGrid, tmp_path: Path
+) -> None:
+    for cell in grid(seeds=(7,)).cells:
+        stored(cell.training, launched_as=trial_label("alpha", 3, "1/16/seed 7"))
+    for cell in grid(seeds=(8,)).cells:
+        stored(cell.training, launched_as="alpha-confirmed/trial 3/1/16/seed 8")
+    assert csl("report", spec, "--store", filled, "-o", tmp_path / "page.html").code == 0
+    assert "seeds 0, 3, 8;" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize("command", ["report", "figure"])
