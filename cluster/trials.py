@@ -347,6 +347,11 @@ class _Bridge(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
     ) -> None:
         self._campaign.ended(trial.config["index"], self._last.pop(trial.trial_id, {}))
+        # Tune keeps its trials to the end, each with a copy of its job; the store has all of it.
+        trial.metric_analysis.clear()
+        trial.metric_n_steps.clear()
+        trial.config = {"index": trial.config["index"]}
+        trial.run_metadata.last_result.pop("config", None)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         self._campaign.watcher.retried(trial.config["index"], self._recorded(trial))
