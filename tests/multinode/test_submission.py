@@ -20,10 +20,11 @@ title: Two trials
 splits: ["1/16"]
 seeds: [0]
 space:
-  selection.alpha: {choice: [4.0, 8.0, 16.0]}
+  selection.alpha: {float: [4, 16]}
 sampler: {name: random}
 budget: {trials: 2}
 warm_start: {reference: false}
+confirm: {top: 1, seeds: [100]}
 """
 LONG = ("--set", "schedule.epochs=12")
 
@@ -63,7 +64,7 @@ def test_a_search_is_handed_over_too(csl: Csl, ray: Ray, laptop: Path, tmp_path:
     given = ("search", "specs/two.yaml", *SMALL, *EPOCHS, "--store", store, "--no-confirm")
     job = name_of(csl(ray, *given, "--address", ray.url, cwd=laptop))
     followed = csl(ray, "watch", job, "--address", ray.url, cwd=laptop)
-    assert "2 complete" in followed.stdout
+    assert "2 trained" in followed.stdout
     assert (store / "studies" / "two-shapes.journal").is_file()
     assert len(Store(store).records()) == 2
 
