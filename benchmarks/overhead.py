@@ -75,13 +75,17 @@ class Sleep:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
+    def score(self, job: Job) -> float:
+        """Its mIoU."""
+        return 0.0
+
     def __call__(self, job: Job, report: Any) -> None:
         started = datetime.now(UTC)
         for epoch in range(1, EPOCHS + 1):
             time.sleep(self.seconds / EPOCHS)
             report({"epoch": epoch, "epochs": EPOCHS, "seconds": self.seconds / EPOCHS})
         unseen = ImageCounts(0, (), (), (), ())
-        nothing = Evaluation(1, 0.0, (0.0, 0.0), (0, 0, 0, 0), unseen)
+        nothing = Evaluation(1, self.score(job), (0.0, 0.0), (0, 0, 0, 0), unseen)
         record = Record(
             identity=job.identity.id,
             recipe=job.identity.recipe,
