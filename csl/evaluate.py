@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.functional import interpolate
 
 from csl.augment import normalize, to_pixels
@@ -108,6 +108,29 @@ def evaluate(
         on_batch()
     network.train()
     return Counts(total.cpu(), torch.cat(by_image).cpu())
+
+
+def evaluate_together(
+    network: nn.Module,
+    source: Source,
+    entries: Sequence[Entry],
+    config: TrainingConfig,
+    device: torch.device,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Counts:
+    """``evaluate`` by all workers of a training: each sees its share, and gets the counts of all.
+
+    Every image counts exactly once, in the order of the entries. A worker alone sees them all."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return evaluate(network, source, entries, config, device, on_batch)
+    share = slice(distributed.get_rank(), None, distributed.get_world_size())
+    own = evaluate(network, source, entries[share], config, device, on_batch)
+    images = own.images.new_zeros(len(entries), *own.images.shape[1:])
+    images[share] = own.images
+    both = (own.confusion.to(device), images.to(device))
+    for counts in both:
+        distributed.all_reduce(counts)
+    return Counts(*(counts.cpu() for counts in both))
 
 
 def windows(height: int, width: int, side: int, stride: int) -> list[tuple[slice, slice]]:

@@ -21,7 +21,7 @@ from csl.config import TrainingConfig
 from csl.data.cache import open_cached_source
 from csl.data.lists import open_lists
 from csl.errors import NotANumberError, StoppedError
-from csl.evaluate import Counts, class_iou, evaluate, mean_iou
+from csl.evaluate import class_iou, evaluate_together, mean_iou
 from csl.identity import Training
 from csl.locations import Locations
 from csl.losses import poly_learning_rate
@@ -278,7 +278,9 @@ class _Run:
         due = epoch % self.config.evaluation.every == 0
         if not due and epoch < self.config.schedule.epochs:
             return None
-        confusion, images = self._counts_of_all_ranks()
+        confusion, images = evaluate_together(
+            self.network, self.source, self.val, self.config, self.device, self._evaluated_a_batch
+        )
         self.last = Evaluated(
             epoch=epoch,
             mean_iou=mean_iou(confusion, self.config.scored_classes),
@@ -289,26 +291,6 @@ class _Run:
         if self.best is None or self.last.mean_iou > self.best.mean_iou:
             self.best = self.last
         return self.last
-
-    def _counts_of_all_ranks(self) -> Counts:
-        """Each rank evaluates its share of the images; every image counts exactly once."""
-        share = slice(self.rank, None, self.world)
-        own = evaluate(
-            self.network,
-            self.source,
-            self.val[share],
-            self.config,
-            self.device,
-            self._evaluated_a_batch,
-        )
-        if self.world == 1:
-            return own
-        images = own.images.new_zeros(len(self.val), *own.images.shape[1:])
-        images[share] = own.images
-        both = (own.confusion.to(self.device), images.to(self.device))
-        for counts in both:
-            distributed.all_reduce(counts)
-        return Counts(*(counts.cpu() for counts in both))
 
     def _report(
         self,

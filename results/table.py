@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from results.published import Ledger, load
 from results.published import Quantity as Quantity  # what of a training a cell shows
-from results.published import load
 from results.schema import Header
 from results.stats.summary import Comparison, Summary, summarize
 
@@ -187,34 +187,27 @@ def build(
     ]
     found = effects(values, layout.rows, layout.columns, reference, ranked)
 
-    def paper(row: str, column: str) -> float | None:
-        known = ledger and ledger.find(row)
-        if not ledger or not known or known[1].quantity != quantities[row, column]:
-            return None
-        return ledger.number(row, column)
-
     cells = []
     for row, column in places:
-        place = (row, column)
+        place, quantity = (row, column), quantities[row, column]
         runs = layout.cells.get(place, ())
-        assert len({run.key for run in runs}) == len(runs), "a cell counts one training twice"
-        known = [records[run.key] for run in runs if run.key in records]
-        failures = Counter(record.failure.value for record in known if record.failure is not None)
+        failures, missing = _counted(runs, records)
         summary = summarize(list(values[place].values())) if values[place] else None
+        beside = None if row == reference else _printed(ledger, reference, column, quantity)
         cells.append(
             Cell(
                 row=row,
                 column=column,
-                quantity=quantities[place],
+                quantity=quantity,
                 summary=summary,
                 runs=tuple(run.key for run in runs),
-                failures=tuple(sorted(failures.items())),
-                missing=len(runs) - len(known),
+                failures=failures,
+                missing=missing,
                 difference=found.differences.get(place),
                 leading=place in found.leading,
                 paper=_paper(
-                    paper(row, column),
-                    None if row == reference else paper(reference, column),
+                    _printed(ledger, row, column, quantity),
+                    beside,
                     summary if same_setting_as_paper else None,
                 ),
             )
@@ -235,6 +228,24 @@ def build(
         table, found, values, {key: records.get(key) for key in keys}, ledger, same_setting_as_paper
     )
     return replace(table, footer=(*layout.footer, *more))
+
+
+def _counted(
+    runs: tuple[CellRun, ...], records: Mapping[str, Header]
+) -> tuple[tuple[tuple[str, int], ...], int]:
+    """How often a cell's trainings failed, by the failure's name, and how many have no record."""
+    assert len({run.key for run in runs}) == len(runs), "a cell counts one training twice"
+    known = [records[run.key] for run in runs if run.key in records]
+    failures = Counter(record.failure.value for record in known if record.failure is not None)
+    return tuple(sorted(failures.items())), len(runs) - len(known)
+
+
+def _printed(ledger: Ledger | None, row: str, column: str, quantity: Quantity) -> float | None:
+    """What the paper printed of this quantity there, if it did."""
+    known = ledger and ledger.find(row)
+    if not ledger or not known or known[1].quantity != quantity:
+        return None
+    return ledger.number(row, column)
 
 
 def _quantity(runs: tuple[CellRun, ...]) -> Quantity:

@@ -22,6 +22,7 @@ from csl.config import DeepLabConfig, TrainingConfig
 from csl.data.lists import open_lists
 from csl.data.source import open_source
 from csl.errors import NotANumberError, StoppedError
+from csl.evaluate import evaluate
 from csl.identity import Training
 from csl.locations import Locations
 from csl.models import SegmentationNetwork, build_network
@@ -495,7 +496,7 @@ def test_the_stored_networks_are_those_that_were_evaluated(
     network = build_network(asked.config.network, 8, None)
     for file, evaluated in ((BEST, outcome.best), (RESUME, outcome.last)):
         network.load_state_dict(load(folder / file)["network"])
-        counts = csl.trainer.evaluate(network, source, val, asked.config, CPU).confusion
+        counts = evaluate(network, source, val, asked.config, CPU).confusion
         # Other memory layout, other rounding: an arg-max may turn.
         difference = np.abs(counts.flatten().numpy() - np.array(evaluated.confusion)).sum()
         assert difference <= 4, file
