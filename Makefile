@@ -15,7 +15,7 @@ test: setup
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# Kills, stops and full disks on real Rays: what make test is too short for, about 10 minutes.
+# Kills, stops and full disks on real Rays: what make test is too short for.
 test-faults: setup
 	$(BIN)/pytest -m slow tests/faults
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablations.layers import Layer, command_line, did_you_mean, flatten, profile, resolve
+from ablations.layers import Layer, command_line, did_you_mean, profile, resolve
 from ablations.spec import Setting, Spec, TableDesign, load_setting
 from ablations.variants import Variant, fill
-from csl.config import TrainingConfig
+from csl.config import TrainingConfig, flatten
 from csl.errors import InputError
 from csl.identity import Training
 from results.published import Quantity

@@ -1,9 +1,8 @@
 """Takes a request; draws its tables as figures, from the store alone. ``csl figure``."""
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -18,15 +17,6 @@ from results.table import Table
 FORMATS = (".pdf", ".svg", ".png")
 
 
-class Kind(StrEnum):
-    """How a table is drawn."""
-
-    forest = "forest"
-    bars = "bars"
-    line = "line"
-    curves = "curves"
-
-
 @with_options
 def figure(
     request: Request,
@@ -35,7 +25,7 @@ def figure(
         typer.Option(help="A .pdf, .svg or .png; or a folder, for NAME.pdf and NAME.png of each."),
     ],
     kind: Annotated[
-        Kind | None,
+        FigureKind | None,
         typer.Option(
             help="Differences to the reference, bars (Fig. 4), a line along the rows (Fig. 5), "
             "or pseudo-labels over the epochs (Fig. 6).  [default: the spec's]"
@@ -65,7 +55,7 @@ def figure(
             remedy=f"end the file's name in {', '.join(FORMATS)}, or name a folder",
         )
     for grid, table in zip(request.grids, tables, strict=True):
-        chosen = kind.value if kind else grid.spec.figure
+        chosen = kind or grid.spec.figure
         paths = (out,) if is_file else (out / f"{table.name}.pdf", out / f"{table.name}.png")
         try:
             paths[0].parent.mkdir(parents=True, exist_ok=True)
@@ -107,10 +97,10 @@ def draw(
 
     if all(cell.summary is None for cell in table.cells):
         raise ValueError("no training of it is complete")
-    if kind == "curves":
+    if kind is FigureKind.curves:
         figures.draw_curves(_curves(table, store, records), paths)
     else:
-        charts.draw(table, kind, paths)
+        charts.draw(table, cast(charts.Kind, kind.value), paths)
 
 
 def _curves(

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from ablations.layers import flatten
 from ablations.naming import Named
+from csl.config import flatten
 from csl.identity import Identity
 from results.schema import FINAL_FAILURES, Header
 from results.store import Store, latest

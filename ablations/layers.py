@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ablations.documents import UNKNOWN_KEY, explain, parse
 from ablations.spec import Setting
-from csl.config import PROFILES, ShapesData, TrainingConfig
+from csl.config import PROFILES, ShapesData, TrainingConfig, flatten
 from csl.errors import InputError
 
 _COMMAND_LINE = "--set"
@@ -144,12 +144,3 @@ def did_you_mean(key: str, known: Iterable[str], otherwise: str = "mend its name
     """A remedy for a misspelled key."""
     close = get_close_matches(key, [*known], n=1)
     return f"did you mean {close[0]}?" if close else otherwise
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by their dotted keys; an empty group is a value."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        flat |= flatten(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
-    return flat

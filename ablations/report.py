@@ -24,7 +24,7 @@ from results.store import Store
 from results.table import Table
 
 if TYPE_CHECKING:
-    from results.report import Findings, Section
+    from results.report import Findings
     from results.report.pictures import Picture
 
 STORED = "stored"
@@ -62,7 +62,8 @@ def report(
     """Write one page of everything in the store: tables, figures, searches, every run.
 
     It needs no other file and no network."""
-    from results.report import read_runs, render
+    from ablations.tabulate import tabulate
+    from results.report import Section, read_runs, render
 
     store = request.open_store()
     runs = read_runs(store)
@@ -74,7 +75,15 @@ def report(
             remedy="name the store that csl run wrote, or run something first",
         )
     grids, notes = chosen(request, runs.latest)
-    sections = [_section(store, grid, runs.latest, request, rule) for grid in grids]
+    tables = tabulate(grids, request.places, runs.latest, rule.value)
+    sections = [
+        Section(
+            "+".join(setting.name for setting in grid.settings),
+            table,
+            tuple(_pictures(store, grid, table, runs.latest)),
+        )
+        for grid, table in zip(grids, tables, strict=True)
+    ]
     found, more = _searches(request, runs.latest, searches)
     page = render(f"csl report: {request.store}", sections, found, runs, [*notes, *more])
     try:
@@ -158,27 +167,16 @@ def _grids(
 ) -> Iterable[Grid]:
     for spec, setting in wanted:
         options = request.options
-        one = expand(spec, setting, replace(options, seeds=(options.seeds or spec[0].seeds)[:1]))
+        asked_for = expand(spec, setting, options)
         rows: dict[str, set[int]] = defaultdict(set)
-        for cell in one.cells:
+        for cell in asked_for.cells:
             rows[cell.row] |= known.seeds.get(_spelled(decisive(cell.training.config)), set())
         with_any = [row for row, seeds in rows.items() if seeds]
-        asked = any((each.name, one.spec.name) in known.asked for each in one.settings)
+        launched = any((each.name, spec[0].name) in known.asked for each in asked_for.settings)
         # The whole method is a row of nearly every table: alone it makes none of them.
-        seeds = sorted(set().union(*rows.values())) if asked or len(with_any) > 1 else []
+        seeds = sorted(set().union(*rows.values())) if launched or len(with_any) > 1 else []
         if seeds:
             yield expand(spec, setting, replace(options, seeds=options.seeds or tuple(seeds)))
-
-
-def _section(
-    store: Store, grid: Grid, records: Mapping[str, Header], request: Request, rule: Rule
-) -> "Section":
-    from ablations.tabulate import tabulate
-    from results.report import Section
-
-    (table,) = tabulate([grid], request.places, records, rule.value)
-    where = "+".join(setting.name for setting in grid.settings)
-    return Section(where, table, tuple(_pictures(store, grid, table, records)))
 
 
 def _pictures(
@@ -188,19 +186,18 @@ def _pictures(
 
     if all(cell.summary is None for cell in table.cells):
         return
-    captions: dict[FigureKind, str] = {
-        "forest": "Differences to the reference",
-        "bars": "As bars",
-        "line": "Along the rows",
-        "curves": "Pseudo-labels over the epochs, of the smallest seed",
+    captions = {
+        FigureKind.forest: "Differences to the reference",
+        FigureKind.bars: "As bars",
+        FigureKind.line: "Along the rows",
+        FigureKind.curves: "Pseudo-labels over the epochs, of the smallest seed",
     }
-    has_differences = any(cell.difference for cell in table.cells)
-    for kind in dict.fromkeys(
-        (grid.spec.figure, "forest" if has_differences else grid.spec.figure)
-    ):
-        if kind != "forest" or has_differences:
-            caption = f"{captions[kind]}: {table.title}"
-            yield picture(caption, partial(figures.draw, table, kind, store, records))
+    kinds = dict.fromkeys([grid.spec.figure, FigureKind.forest])
+    if not any(cell.difference for cell in table.cells):
+        del kinds[FigureKind.forest]
+    for kind in kinds:
+        caption = f"{captions[kind]}: {table.title}"
+        yield picture(caption, partial(figures.draw, table, kind, store, records))
 
 
 def _searches(

@@ -4,8 +4,9 @@ A spec says what is compared; a setting says where: dataset, network, schedule. 
 any setting that knows its splits. A campaign is several specs that share their trainings.
 """
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -17,8 +18,18 @@ from results.published import Quantity
 from results.published import names as ledgers
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=80)]
-FigureKind = Literal["forest", "bars", "line", "curves"]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
+
+
+class FigureKind(StrEnum):
+    """How a table is drawn: differences to the reference, bars, a line along the rows, or the
+    curves of its pseudo-labels over the epochs."""
+
+    forest = "forest"
+    bars = "bars"
+    line = "line"
+    curves = "curves"
+
 
 PAPERS = "paper"
 """As a setting: the one that each spec says it was run on in the paper."""
@@ -56,8 +67,7 @@ class Spec(Frozen):
     ``set``: dotted configuration keys for every variant. ``variants``: entries of
     ablations/variants.py. ``reference``: the row that effects are taken against. ``published``: the
     ledger of the paper's numbers, or of another paper's, as a path relative to the spec.
-    ``setting``: where the paper ran it. ``figure``: how it is drawn, a ``forest`` of differences,
-    ``bars``, a ``line`` along the rows, or the ``curves`` of its pseudo-labels over the epochs.
+    ``setting``: where the paper ran it. ``figure``: how it is drawn.
     """
 
     name: Identifier
@@ -69,7 +79,7 @@ class Spec(Frozen):
     seeds: Seeds
     set: dict[str, Any] = Field(default_factory=dict)
     table: TableDesign = TableDesign()
-    figure: FigureKind = "forest"
+    figure: FigureKind = FigureKind.forest
     variants: Annotated[tuple[Entry, ...], Field(min_length=1)]
 
     @property

@@ -31,14 +31,13 @@ _STALE_SECONDS = 600.0
 NAME = 8  # digits of an identity that are shown
 
 
-class _Progress(Frozen):
-    """What a worker notes after each epoch (cluster.worker)."""
+class _Progress(Frozen, extra="ignore"):
+    """What is shown of what a worker notes after each epoch (cluster.worker)."""
 
     launched_as: str
     epoch: int
     epochs: int
     mean_iou: float | None = None
-    energy_joules: float | None = None
 
 
 def show_either(content: object, as_json: bool, draw: Draw) -> None:

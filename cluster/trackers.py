@@ -6,15 +6,15 @@ trainings by Tune's trials, write TensorBoard's files into Tune's folder, which 
 W&B's starts two processes a training. The store is complete without any of this.
 """
 
-import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 from cluster.jobs import Job
+from csl.config import flatten
 from csl.errors import InputError
 
 _PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
@@ -232,14 +232,6 @@ def _open(name: str, store: Path) -> Tracker:
 
 def parameters(job: Job) -> dict[str, Any]:
     """What makes up a training, under dotted keys."""
-    config = json.loads(job.training.config.model_dump_json())
+    config = flatten(job.training.config.model_dump(mode="json"))
     where = {"split": job.training.split, "seed": job.training.seed, "setting": job.setting}
-    return {**dict(_flat(config)), **where}
-
-
-def _flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", value
+    return {**config, **where}

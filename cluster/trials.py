@@ -284,12 +284,10 @@ class _Next(Searcher):
     def __init__(self, campaign: Campaign) -> None:
         super().__init__()
         self._campaign = campaign
-        self._indices: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         start = self._campaign.next()
         if start is not None:
-            self._indices[trial_id] = start.index
             job = replace(self._campaign.jobs[start.index], resources=start.resources)
             avoid = self._campaign.to_avoid(start.index)
             return {"index": start.index, "job": job, "dead": start.dead, "avoid": avoid}

@@ -20,8 +20,7 @@ from ablations.search.views import (
 )
 from ablations.spec import Setting
 from csl.errors import InputError
-from results.report import Findings
-from results.report.page import Grid
+from results.report import Findings, PlainTable
 from results.report.pictures import picture
 from results.store import Store
 
@@ -69,9 +68,9 @@ def _findings(found: Found) -> Findings:
     return replace(
         said,
         notes=(*said.notes, NOT_CONFIRMED),
-        grids=(
-            Grid("Confirmed on fresh seeds, mIoU in percent", ("", *HEADINGS), rows),
-            Grid(
+        tables=(
+            PlainTable("Confirmed on fresh seeds, mIoU in percent", ("", *HEADINGS), rows),
+            PlainTable(
                 "Best trials of the search",
                 ("trial", *(axis.label for axis in found.axes), *found.units),
                 best,

@@ -8,11 +8,11 @@ from itertools import islice
 from typing import Any
 
 from ablations.expand import Options
-from ablations.layers import Layer, command_line, did_you_mean, flatten, profile, resolve
+from ablations.layers import Layer, command_line, did_you_mean, profile, resolve
 from ablations.search.space import Choice, Point, draws
 from ablations.search.spec import SearchSpec
 from ablations.spec import Setting
-from csl.config import TrainingConfig
+from csl.config import TrainingConfig, flatten
 from csl.errors import InputError
 from csl.identity import Training
 

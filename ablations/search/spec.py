@@ -10,12 +10,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ablations.documents import find, mapping, validate
-from ablations.layers import flatten
 from ablations.search.linear import Comparison, Linear, parse_comparison, parse_sum
 from ablations.search.space import Space, ordered
 from ablations.spec import Identifier, Seeds
 from ablations.variants import Keys, Name
-from csl.config import Frozen, fault
+from csl.config import Frozen, fault, flatten
 from csl.errors import InputError
 
 Objective = Literal["miou", "worst_class", "gpu_hours"]

@@ -12,9 +12,9 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from ablations.layers import flatten
 from ablations.search.problem import Problem
 from ablations.search.spec import Objective
+from csl.config import flatten
 from csl.errors import InputError
 from csl.identity import decisive
 

@@ -4,7 +4,7 @@ Importable without torch: planning reads it. Defaults are the paper's recipe as 
 has it (profile ``official``); ``PROFILES["paper"]`` is the text's equations.
 """
 
-from csl.config.base import Frozen, Positive, Probability, Scale, fault
+from csl.config.base import Frozen, Positive, Probability, Scale, fault, flatten
 from csl.config.data import (
     CityscapesData,
     CocoData,
@@ -65,4 +65,5 @@ __all__ = [
     "TrainingConfig",
     "VocData",
     "fault",
+    "flatten",
 ]

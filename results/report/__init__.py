@@ -4,7 +4,7 @@
 ``page`` (the HTML). The page's own program is ``page.js``, its looks are ``page.css``.
 """
 
-from results.report.page import Findings, Section, render
+from results.report.page import Findings, PlainTable, Section, render
 from results.report.runs import Runs, read_runs
 
-__all__ = ["Findings", "Runs", "Section", "read_runs", "render"]
+__all__ = ["Findings", "PlainTable", "Runs", "Section", "read_runs", "render"]

@@ -37,8 +37,8 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A plain table: its caption, its headings, and its rows."""
+class PlainTable:
+    """Its caption, its headings, and its rows."""
 
     caption: str
     headings: tuple[str, ...]
@@ -52,7 +52,7 @@ class Findings:
     name: str
     title: str
     notes: tuple[str, ...]
-    grids: tuple[Grid, ...] = ()
+    tables: tuple[PlainTable, ...] = ()
     pictures: tuple[Picture, ...] = ()
 
 
