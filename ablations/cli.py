@@ -245,8 +245,14 @@ def select(
     image: Annotated[
         int | None, typer.Option(min=0, help="Shown in Figure 1; default: the most often wrong.")
     ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help="Another training whose pseudo-labels Figure 7 has; may be repeated."),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, max=16, help="Images of Figure 7.")] = 4,
     out: Annotated[
-        Path | None, typer.Option(help="A folder for Table 9, Figure 1, reliability diagram.")
+        Path | None,
+        typer.Option(help="A folder for Table 9, Figures 1 and 7, reliability diagram."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -254,6 +260,7 @@ def select(
 
     Sampling rate, accuracy and recall per class (Table 9), how well each feature tells right from
     wrong, and calibration."""
+    from ablations.qualitative import draw_pseudo_labels
     from ablations.select import (
         chosen_selectors,
         examine,
@@ -269,14 +276,29 @@ def select(
         raise InputError(
             "give either a training or logits", key="RUN", remedy="csl select RUN, or --logits FILE"
         )
+    if beside and (logits is not None or out is None):
+        raise InputError(
+            "Figure 7 is drawn of stored trainings, into a folder",
+            key="--beside",
+            value=beside[0],
+            remedy="csl select RUN --beside OTHER --out FOLDER",
+        )
+    others = []
     if logits is not None:
         subject = saved_subject(logits, limit)
     else:
         assert run is not None, "one of the two is given"
         locations = Locations(data_root, splits_root)
-        subject = stored_subject(run, store, locations, images.value, limit)
+        subject, *others = (
+            stored_subject(name, store, locations, images.value, limit)
+            for name in (run, *(beside or ()))
+        )
     report = examine(subject, names, image)
-    written = write_report(out, report) if out is not None else ()
+    written: tuple[Path, ...] = ()
+    if out is not None:
+        written = write_report(out, report)
+        if run is not None:
+            written += draw_pseudo_labels([*others, subject], rows, out)
     seen = report_object(report)
     views.show_either(seen, as_json, lambda console: print_report(console, seen))
     if not as_json:

@@ -48,6 +48,7 @@ class Subject:
 
     Args:
         name: of the training, or the file of logits.
+        title: what a picture calls it: the variant.
         predictions: its images.
         config: parameters of every selector.
         class_names: [K].
@@ -55,6 +56,7 @@ class Subject:
     """
 
     name: str
+    title: str
     predictions: Predictions
     config: SelectionConfig
     class_names: tuple[str, ...]
@@ -125,11 +127,18 @@ def stored_subject(
     config = found.config
     return Subject(
         found.record.identity,
+        f"{_variant(found.record.launched_as)} ({found.record.identity[:6]})",
         network_predictions(config, found.lists, locations, found.checkpoint, images, limit),
         config.selection,
         found.record.class_names,
         config.scored_classes,
     )
+
+
+def _variant(launched_as: str) -> str:
+    """The variant of "table5/+M_i/1/16/seed 0"; what was no grid's keeps its whole name."""
+    parts = launched_as.split("/")
+    return parts[1] if len(parts) > 2 else launched_as
 
 
 def saved_subject(path: Path, limit: int | None) -> Subject:
@@ -141,7 +150,7 @@ def saved_subject(path: Path, limit: int | None) -> Subject:
     predictions = saved_predictions(path, limit)
     classes = tuple(range(predictions.classes))
     names = tuple(f"class {k}" for k in classes)
-    return Subject(str(path), predictions, SelectionConfig(), names, classes)
+    return Subject(str(path), path.name, predictions, SelectionConfig(), names, classes)
 
 
 def chosen_selectors(text: str) -> tuple[str, ...]:

@@ -1,11 +1,16 @@
-"""Gives parts of Ray Tune's controller that long runs on machines that fail need otherwise."""
+"""Gives Ray Tune's controller as long runs on machines that fail need it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 # Under no public name: what Tune starts its trials with.
+from ray.air.execution import PlacementGroupResourceManager
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune import Callback
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 
 from cluster.failures import ActorKilledError
@@ -30,3 +35,36 @@ class Actors(RayActorManager):
         ):
             exception = ActorKilledError(exception)
         super()._actor_task_failed(tracked_actor_task, exception)
+
+
+class Controller(TuneController):
+    """Ray's own, which keeps each trial to the end of the run and writes all of them again
+    whenever it saves itself: this one forgets a trial that has ended. The store has its record.
+
+    Its memory does not grow with the number of trials (benchmarks/campaign.py)."""
+
+    def __init__(self, callbacks: Sequence[Callback], **options: Any) -> None:
+        # Tune adds one that prints; told to print nothing, it still keeps each trial.
+        ours = [each for each in callbacks if not isinstance(each, TrialProgressCallback)]
+        super().__init__(callbacks=ours, **options)
+        self._actor_manager = Actors(PlacementGroupResourceManager())
+
+    def on_step_end(self) -> None:
+        super().on_step_end()  # type: ignore[no-untyped-call]
+        ended = {
+            trial
+            for trial in self._stopped_trials | self._failed_trials
+            if trial not in self._trial_to_actor
+        }
+        if not ended:
+            return
+        self._trials = [trial for trial in self._trials if trial not in ended]
+        for trials in (
+            self._live_trials,
+            self._stopped_trials,
+            self._failed_trials,
+            self._trials_to_cache,
+        ):
+            trials -= ended
+        for trial in ended:
+            self._trial_metadata.pop(trial.trial_id, None)

@@ -14,14 +14,14 @@ from typing import Any, Protocol
 from ray import cloudpickle, tune
 
 # Under no public names: which nodes are about to be taken away, and where Tune looks for what
-# starts its trials.
+# controls its trials.
 from ray._private.state import state
-from ray.tune.execution import tune_controller
+from ray.tune import tune as tune_run
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from cluster.connect import Cluster
-from cluster.controller import Actors, InOrder
+from cluster.controller import Controller, InOrder
 from cluster.failures import name_failure
 from cluster.jobs import UNKNOWN, Hardware, Job, Resources
 from cluster.lease import Watch, holder_of
@@ -106,7 +106,7 @@ def run_campaign(
     """
     for logger in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
-    tune_controller.RayActorManager = Actors  # type: ignore[attr-defined]
+    tune_run.TuneController = Controller  # type: ignore[attr-defined, assignment]
     with _signals(campaign):
         for wave in itertools.count():
             _tune(campaign, work, f"{name}-{wave}", scheduler)
@@ -345,11 +345,6 @@ class _Bridge(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
     ) -> None:
         self._campaign.ended(trial.config["index"], self._last.pop(trial.trial_id, {}))
-        # Tune keeps its trials to the end, each with a copy of its job; the store has all of it.
-        trial.metric_analysis.clear()
-        trial.metric_n_steps.clear()
-        trial.config = {"index": trial.config["index"]}
-        trial.run_metadata.last_result.pop("config", None)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         self._campaign.watcher.retried(trial.config["index"], self._recorded(trial))

@@ -39,6 +39,7 @@ class Predictions:
         classes: K.
         names: of the images.
         get: index to (logits float32 [1, K, H, W], truth uint8 [1, H, W], 255 is not scored).
+        picture: index to the image that was predicted, uint8 [H, W, 3]; None for saved logits.
         labeled: likewise of images with labels that a selector may learn from (``daw``).
         trained: the state of the training's own selector, with the running averages it ended with.
     """
@@ -46,6 +47,7 @@ class Predictions:
     classes: int
     names: tuple[str, ...]
     get: Callable[[int], tuple[Tensor, Tensor]]
+    picture: Callable[[int], NDArray[np.uint8]] | None = None
     labeled: "Predictions | None" = None
     trained: Mapping[str, Tensor] | None = None
 
@@ -149,12 +151,13 @@ def network_predictions(
         config.data.classes,
         tuple(entry.image for entry in judged),
         lambda i: predict(judged[i], truth(judged[i])),
+        lambda i: np.asarray(source.image(judged[i])),
         Predictions(
             config.data.classes,
             tuple(entry.image for entry in labeled),
             lambda i: predict(labeled[i], source.mask(labeled[i])),
         ),
-        trained,
+        trained=trained,
     )
 
 
@@ -252,6 +255,33 @@ def judge(
         *sample.arrays(),
         _plane(predictions, shown, config),
     )
+
+
+def pseudo_labels(
+    predictions: Predictions, config: SelectionConfig, images: Sequence[int]
+) -> tuple[tuple[NDArray[np.uint8], NDArray[np.uint8]], ...]:
+    """What a training's own selector keeps of some images, and the truth (Fig. 7).
+
+    Args:
+        predictions: of the training.
+        config: its selector, prepared as ``judge`` does.
+        images: their indices.
+
+    Returns:
+        For each image (the class where the selector calls the pixel reliable, elsewhere 255;
+        the truth, 255 where there is none), uint8 [H, W] each.
+
+    Raises:
+        NotANumberError: a logit is NaN or infinite.
+    """
+    selector = _prepared(config.selector, config, predictions)
+    found = []
+    for index in images:
+        logits, truth = _predicted(predictions, index)
+        chosen = selector.to(logits.device)(logits, torch.ones_like(truth, dtype=torch.bool))
+        kept = chosen.label.masked_fill(~chosen.reliable, IGNORE).to(torch.uint8)
+        found.append((kept[0].cpu().numpy(), truth[0].cpu().numpy()))
+    return tuple(found)
 
 
 def _prepared(name: str, config: SelectionConfig, predictions: Predictions) -> Any:

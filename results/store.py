@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
@@ -61,19 +62,41 @@ class Entry:
 
 
 class Store:
-    """All records below one location; holds no state but the location.
+    """All records below one location; holds no state but where that is.
 
     Args:
         location: a local path, or a URI that ``pyarrow.fs`` understands (``s3://``, ``gs://``,
             ``file://``). Nothing is touched until the first read or write.
+        work: the folder of what runs need until they are done; the location, if that is a path.
 
     Raises:
         StoreError: a URI of an unknown kind.
     """
 
-    def __init__(self, location: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, location: str | os.PathLike[str], work: str | os.PathLike[str] | None = None
+    ) -> None:
         self.location = os.fspath(location)
         self.files = Files(self.location)
+        self._work = work
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether its location is a path."""
+        return "://" not in self.location
+
+    @property
+    def address(self) -> str:
+        """The location, as it is understood in any working directory."""
+        return str(Path(self.location).resolve()) if self.is_folder else self.location
+
+    @property
+    def work(self) -> Path | None:
+        """The folder of checkpoints, leases, notes of drivers, logs and studies, absolute; None for
+        an object store without one, which can be read and written but not trained into."""
+        if self._work is not None:
+            return Path(self._work).resolve()
+        return Path(self.address) if self.is_folder else None
 
     def write(self, record: Record) -> None:
         """Add one attempt; visible to every reader once this returns.
@@ -154,23 +177,19 @@ class Store:
                         raise
         raise self._restless()
 
-    def listing(self, hidden: bool = False) -> list[fs.FileInfo]:
-        """What ought to be files of records, from the bottom up; no folder is an empty store."""
-        found = [info for folder in FOLDERS for info in self.files.listing(folder)]
+    def listing(self, prefix: str = "", hidden: bool = False) -> list[fs.FileInfo]:
+        """What ought to be files of records, from the bottom up; no folder is an empty store.
+
+        Args:
+            prefix: of identities, which open the names of their files; packs may hold any.
+            hidden: whether the files that were left while being written, instead.
+        """
+        found = [*self.files.listing(RECORDS, prefix), *self.files.listing(PACKS)]
         return [info for info in found if info.base_name.startswith(".") == hidden]
 
     def entries(self, prefix: str = "") -> list[Entry]:
         """Every copy of every header whose identity starts so, from the bottom up."""
-
-        def listing() -> list[fs.FileInfo]:
-            # An identity opens the names of its files.
-            return [
-                info
-                for info in self.listing()
-                if folder_of(info) == PACKS or info.base_name.startswith(prefix)
-            ]
-
-        return self.load(listing, lambda info: self._headers(info, prefix))
+        return self.load(lambda: self.listing(prefix), lambda info: self._headers(info, prefix))
 
     def load(
         self, listing: Callable[[], list[fs.FileInfo]], read: Callable[[fs.FileInfo], list[T]]

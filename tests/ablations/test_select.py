@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from ablations.qualitative import draw_pseudo_labels
+from ablations.select import saved_subject
 from csl.config import SelectionConfig
 from csl.data.source import _ShapesSource
-from csl.lab import FEATURES, judge, saved_predictions
+from csl.errors import InputError
+from csl.lab import FEATURES, judge, pseudo_labels, saved_predictions
 from csl.selection import SELECTORS, select
 from results.selection import auroc
 from tests.ablations.conftest import Trained
@@ -65,6 +69,8 @@ def test_a_training_is_judged_on_its_validation_images(
         "table9.csv",
         "figure1.png",
         "figure1.pdf",
+        "figure7.png",
+        "figure7.pdf",
         "reliability.png",
     }
     with (out / "table9.csv").open() as file:
@@ -171,6 +177,48 @@ def test_saved_logits_give_what_each_selector_says_of_each_image(
         assert overall["recall"] == pytest.approx(100 * reliable[correct].mean())
     assert seen["figure_image"]["index"] == 1, "the most often wrong"
     assert json_of(csl, "--logits", saved, "--image", 2)["figure_image"]["index"] == 2
+
+
+def test_pseudo_labels_are_what_the_own_selector_keeps(
+    saved: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    config = SelectionConfig(selector="threshold", tau=0.9)
+    kept, truth = pseudo_labels(saved_predictions(saved, None), config, [1])[0]
+    confidence = torch.from_numpy(arrays["logits"][1]).softmax(0).amax(0).numpy()
+    sure = confidence >= 0.9
+    assert 0 < sure.sum() < sure.size
+    assert (kept[sure] == arrays["logits"][1].argmax(0)[sure]).all()
+    assert (kept[~sure] == 255).all()
+    assert (truth == arrays["truth"][1]).all()
+
+
+def test_figure_7_has_a_column_for_each_training(
+    csl: Callable[..., Any], trained: Trained, tmp_path: Path
+) -> None:
+    def size(*arguments: object) -> tuple[int, int]:
+        ended = csl("select", trained.run, "--store", trained.store, "--out", tmp_path, *arguments)
+        assert ended.code == 0, ended.err
+        assert str(tmp_path / "figure7.pdf") in ended.out
+        with Image.open(tmp_path / "figure7.png") as picture:
+            return picture.size
+
+    alone = size("--rows", 2)
+    wider = size("--rows", 2, "--beside", trained.run[:8])
+    assert wider[0] == pytest.approx(alone[0] * 4 / 3, abs=2)
+    # More rows than images: each image once.
+    assert size("--rows", 9, "--limit", 3) == size("--rows", 3, "--limit", 3) != alone
+
+
+def test_figure_7_is_of_stored_trainings_on_the_same_images(
+    csl: Callable[..., Any], trained: Trained, saved: Path, tmp_path: Path
+) -> None:
+    out = ("--out", tmp_path / "lab")
+    assert "--beside" in refusal(csl, trained.run, "--store", trained.store, "--beside", "f00")
+    assert "--beside" in refusal(csl, "--logits", saved, "--beside", trained.run, *out)
+    one = saved_subject(saved, None)
+    fewer = replace(one, predictions=saved_predictions(saved, 2))
+    with pytest.raises(InputError, match="not those of the other"):
+        draw_pseudo_labels([one, fewer], 2, tmp_path)
 
 
 def test_features_are_scored_on_the_pixels_with_a_truth(

@@ -242,7 +242,7 @@ def test_a_record_out_of_reach_is_not_skipped(
     # Skipping what the filesystem does not hand out would train it again.
     store.write(record)
     listing = store.listing()
-    monkeypatch.setattr(store, "listing", lambda: listing)
+    monkeypatch.setattr(store, "listing", lambda prefix="": listing)
     files(store)[0].unlink()
     with pytest.raises(StoreError, match="gone"):
         store.headers()

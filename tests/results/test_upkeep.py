@@ -109,8 +109,8 @@ def test_a_reader_that_meets_a_compaction_starts_again(
     records = fill(store, make, 4)
     real, met = store.listing, []
 
-    def listing(hidden: bool = False) -> object:
-        listed = real(hidden)
+    def listing(prefix: str = "") -> object:
+        listed = real(prefix)
         if not met:
             met.append(True)
             compact(Store(store.location))
