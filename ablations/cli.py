@@ -28,6 +28,7 @@ from ablations.request import (
     Launch,
     Request,
     StoreOption,
+    WorkOption,
     distinct,
     with_options,
 )
@@ -101,7 +102,7 @@ def run(
     if launch.address is not None and is_submission(launch.address):
         hand_over(request, sys.argv[1:], launch.address, runtime_env)
         return
-    store = request.open_folder()
+    store = request.open_for_training()
     plan = make_plan(grids, request.places, store, choice.policy, choice.limits)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     plan_views.print_summary(console, plan)
@@ -179,9 +180,11 @@ def table(
 
 
 @app.command(epilog="Example: csl status --json")
-def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def status(
+    store: StoreOption = DEFAULT_STORE, work: WorkOption = None, as_json: JsonOption = False
+) -> None:
     """Show what the store holds and what is under way."""
-    seen = views.status_object(Store(store))
+    seen = views.status_object(Store(store, work))
     views.show_either(seen, as_json, lambda console: views.print_status(console, seen))
 
 
@@ -228,6 +231,7 @@ def select(
         str | None, typer.Argument(help="A training's name or the start of it (csl runs).")
     ] = None,
     store: StoreOption = DEFAULT_STORE,
+    work: WorkOption = None,
     data_root: Annotated[
         Path | None, typer.Option(envvar="CSL_DATA_ROOT", help="The dataset's folder.")
     ] = None,
@@ -290,7 +294,7 @@ def select(
         assert run is not None, "one of the two is given"
         locations = Locations(data_root, splits_root)
         subject, *others = (
-            stored_subject(name, store, locations, images.value, limit)
+            stored_subject(name, Store(store, work), locations, images.value, limit)
             for name in (run, *(beside or ()))
         )
     report = examine(subject, names, image)
@@ -369,6 +373,7 @@ def weights(
 @app.command(epilog="Example: csl doctor --store /shared/csl-store --address 10.0.0.1:6379")
 def doctor(
     store: StoreOption = DEFAULT_STORE,
+    work: WorkOption = None,
     address: Annotated[
         str | None,
         typer.Option(help="Also ask every node of the Ray there: host:port, auto, http://..."),
@@ -381,11 +386,11 @@ def doctor(
     if address is not None and is_submission(address):
         from cluster.submission import submit
 
-        check_store(store)
-        follow(submit(address, command_there(sys.argv[1:], store)), address)
+        check_store(store, work)
+        follow(submit(address, command_there(sys.argv[1:], store, work)), address)
     from ablations.doctor import examine
 
-    checks = examine(Store(store), address)
+    checks = examine(Store(store, work), address)
     views.show_either(
         {"checks": [vars(check) for check in checks]},
         as_json,

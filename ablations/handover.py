@@ -42,29 +42,33 @@ def hand_over(
     made = {} if environment is None else mapping(environment)
     with tempfile.TemporaryDirectory() as folder:
         collect_files(request, Path(folder))
-        job = submit(address, command_there(arguments, request.store), Path(folder), made)
+        job = submit(
+            address, command_there(arguments, request.store, request.work), Path(folder), made
+        )
     print(f"{address} runs it as {job}, whatever becomes of this machine.")
     print(f"follow: csl watch {job} --address {address}")
     print(f"stop:   csl cancel {job} --address {address}")
 
 
-def command_there(arguments: Sequence[str], store: str) -> str:
+def command_there(arguments: Sequence[str], store: str, work: Path | None = None) -> str:
     """The shell command for the head: the same, on the Ray that it finds there.
 
     Args:
         arguments: what followed ``csl`` here.
         store: the store as it was understood here; unsaid, the head's ``CSL_STORE`` counts.
+        work: its work folder as it was understood here; unsaid, the head's ``CSL_WORK`` counts.
     """
     kept: list[str] = []
     rest = iter(arguments)
     for word in rest:
         option, equals, _ = word.partition("=")
-        if option not in (*_HERE_ONLY, "--store"):
+        if option not in (*_HERE_ONLY, "--store", "--work"):
             kept.append(word)
         elif not equals:
             next(rest, None)
     there = _STORE_THERE if store == DEFAULT_STORE else shlex.quote(store)
-    return f"{shlex.join(['csl', *kept, '--address', 'auto'])} --store {there}"
+    command = f"{shlex.join(['csl', *kept, '--address', 'auto'])} --store {there}"
+    return command if work is None else f"{command} --work {shlex.quote(str(work))}"
 
 
 def check_places(request: Request) -> None:
@@ -78,18 +82,20 @@ def check_places(request: Request) -> None:
         "--splits-root": request.splits_root,
         "--weights": request.weights,
     }
-    check_store(request.store)
+    check_store(request.store, request.work)
     for option, path in paths.items():
         if path is not None and not path.is_absolute():
             raise _relative(option, path)
 
 
-def check_store(store: str) -> None:
-    """Refuse a store whose place depends on where csl is called.
+def check_store(store: str, work: Path | None) -> None:
+    """Refuse a store, or a work folder, whose place depends on where csl is called.
 
     Raises:
         InputError: it is a relative path.
     """
+    if work is not None and not work.is_absolute():
+        raise _relative("--work", work)
     if store != DEFAULT_STORE and "://" not in store and not Path(store).is_absolute():
         raise _relative("--store", store)
 

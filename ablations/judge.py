@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 from ablations.naming import Named
@@ -68,7 +67,7 @@ class History:
         self.headers = store.headers()
         self.code = code
         self.policy = policy
-        self._checkpoints = Path(store.location) / "checkpoints"
+        self._checkpoints = store.work / "checkpoints" if store.has_work else None
 
     @cached_property
     def latest(self) -> Mapping[str, Header]:
@@ -103,6 +102,8 @@ class History:
 
     @cached_property
     def _unfinished(self) -> frozenset[str]:
+        if self._checkpoints is None:
+            return frozenset()
         return frozenset(path.parent.name for path in self._checkpoints.glob("*/*resume.pt"))
 
     def judge(self, named: Named, labels: Sequence[str]) -> Verdict:

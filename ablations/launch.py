@@ -1,7 +1,7 @@
 """Takes a plan; checks everything that can be checked, then has Ray train what is not stored."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -11,8 +11,9 @@ from rich.console import Console
 from ablations.plan import Plan
 from ablations.request import Launch
 from ablations.spec import Occupancy
-from cluster.connect import Cluster, check_address, connect
+from cluster.connect import Cluster, check_address, connect, head_address
 from cluster.console import quiet
+from cluster.head import watched_head
 from cluster.jobs import Code, Job, Resources, Run, command_line, read_code
 from cluster.schedule import Limits, Stop, slots
 from cluster.snapshot import take_snapshot
@@ -22,6 +23,7 @@ from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
 from csl.identity import Identity, Training
 from csl.locations import Locations
+from results.store import Store
 
 _BATCH_NORM_MIN = 2
 
@@ -81,7 +83,7 @@ def run_plan(plan: Plan, launch: Launch, trackers: Sequence[str] = ()) -> Stop |
             not see the store or the data.
         KeyboardInterrupt: it was interrupted before it began, or twice.
     """
-    with on_ray(Path(plan.store.location).resolve(), launch) as ray:
+    with on_ray(plan.store.work, launch) as ray:
         return train(plan, ray, trackers)
 
 
@@ -94,20 +96,19 @@ def train(plan: Plan, ray: "OnRay", trackers: Sequence[str] = ()) -> Stop | None
     from cluster.trackers import Trackers
     from cluster.trials import run_jobs
 
-    store = Path(plan.store.location).resolve()
+    work = plan.store.work
     jobs = [
-        ray.finish(job, each.occupancy)
-        for job, each in zip(_jobs(plan, store), plan.to_run, strict=True)
+        ray.finish(job, each.occupancy) for job, each in zip(_jobs(plan), plan.to_run, strict=True)
     ]
-    ray.check_paths(store, [job.locations for job in jobs])
+    ray.check_paths(plan.store, [job.locations for job in jobs])
     labels = [job.launched_as for job in jobs]
     places = min(slots(ray.cluster, job.resources) for job in jobs)
     if missing := [job.resources for job in jobs if lacks(ray.cluster, job.resources)]:
         ray.console.print(f"Waiting for {_place(missing[0])}: this Ray has none yet.")
     metrics = CampaignMetrics(",".join(grid.spec.name for grid in plan.grids), labels)
     tally = Tally([_listed(job) for job in jobs], places)
-    with told(store, ray.run, tally), ProgressView(ray.console, tally) as view:
-        watcher = several(view, metrics, Trackers(trackers, jobs, store))
+    with told(work, ray.run, tally), ProgressView(ray.console, tally) as view:
+        watcher = several(view, metrics, Trackers(trackers, jobs, work))
         stop = run_jobs(jobs, ray.cluster, watcher, limits=ray.limits)
     if stop is not None and stop.example is not None:
         name = jobs[stop.example].identity.id[:8]
@@ -165,7 +166,7 @@ class OnRay:
             self.cluster, wants.workers, wants.gpus, self.launch.loader_workers
         )
 
-    def check_paths(self, store: Path, locations: Sequence[Locations]) -> None:
+    def check_paths(self, store: Store, locations: Sequence[Locations]) -> None:
         """Make sure that every node of a cluster that was joined sees the store and the data.
 
         Raises:
@@ -177,25 +178,37 @@ class OnRay:
             given = (
                 each for at in locations for each in (at.data_root, at.splits_root, at.weights)
             )
-            require_shared(str(store), [*dict.fromkeys(path for path in given if path)])
+            paths = [*dict.fromkeys(path for path in given if path)]
+            if not store.is_folder:
+                require_shared(str(store.work), (), "--work")
+            require_shared(store.address, paths)
 
 
 @contextmanager
-def on_ray(store: Path, launch: Launch) -> Iterator[OnRay]:
-    """Join or start Ray, and leave it at the end; its logs are in the store.
+def on_ray(work: Path, launch: Launch) -> Iterator[OnRay]:
+    """Join or start Ray, and leave it at the end; its logs are in the work folder.
 
     Raises:
         InputError: the cluster cannot be joined, or can never place a training.
     """
-    code = take_snapshot(store)
+    code = take_snapshot(work)
     run = Run.new()
-    logs = store / "logs" / run.id
+    logs = work / "logs" / run.id
     log = logs / "driver.log"
     where = "a local one" if launch.address is None else launch.address
     print(f"Ray: {where}; its log is {log}", flush=True)
-    with quiet(log) as console, connect(launch.address, launch.cpus, logs, code) as cluster:
+    with (
+        quiet(log) as console,
+        connect(launch.address, launch.cpus, logs, code) as cluster,
+        _head_watched(launch, console),
+    ):
         # Ray reads its environment when it is first imported, and connect() has set that.
         yield OnRay(console, cluster, launch, run, code.name)
+
+
+def _head_watched(launch: Launch, console: Console) -> AbstractContextManager[None]:
+    """A Ray that was started here has its head here."""
+    return nullcontext() if launch.address is None else watched_head(head_address(), console)
 
 
 def _place(wants: Resources) -> str:
@@ -212,14 +225,14 @@ def _listed(job: Job) -> Listed:
     return Listed(job.launched_as, config.schedule.epochs, kind=str(alike))
 
 
-def _jobs(plan: Plan, store: Path) -> list[Job]:
+def _jobs(plan: Plan) -> list[Job]:
     return [
         replace(
             make_job(
                 each.training,
                 each.identity,
                 each.locations,
-                store,
+                plan.store,
                 each.named.places[0].cell.setting.name,
                 each.labels[0],
             ),
@@ -233,7 +246,7 @@ def make_job(
     training: Training,
     identity: Identity,
     locations: Locations,
-    store: Path,
+    store: Store,
     setting: str,
     label: str,
 ) -> Job:
@@ -242,7 +255,8 @@ def make_job(
         training=training,
         identity=identity,
         locations=locations.resolved(),
-        store=store,
+        store=store.address,
+        work=store.work,
         setting=setting,
         launched_as=label,
         resources=Resources(workers=1, cpus=1, gpus=0.0),

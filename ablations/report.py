@@ -203,8 +203,6 @@ def _pictures(
 def _searches(
     request: Request, records: Mapping[str, Header], own: str | None
 ) -> "tuple[tuple[Findings, ...], tuple[str, ...]]":
-    if "://" in request.store:
-        return (), ()  # studies are files beside a store's folder
     from ablations.search.findings import findings
     from ablations.search.spec import load_search
 

@@ -22,12 +22,23 @@ from cluster.jobs import Safety
 from cluster.schedule import Limits as Ends
 from csl.errors import InputError
 from csl.locations import Locations
-from results.store import Store
+from results.store import Store, work_folder
 
 StoreOption = Annotated[
-    str, typer.Option("--store", envvar="CSL_STORE", help="The folder that keeps every record.")
+    str,
+    typer.Option(
+        "--store", envvar="CSL_STORE", help="The folder, or s3://..., that keeps every record."
+    ),
 ]
 DEFAULT_STORE = "csl-store"
+WorkOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--work",
+        envvar="CSL_WORK",
+        help="With a store on s3:// or gs://: the shared folder of checkpoints, leases, logs.",
+    ),
+]
 CacheOption = Annotated[
     str,
     typer.Option(
@@ -63,6 +74,7 @@ class Request:
         ),
     ] = "shapes"
     store: StoreOption = DEFAULT_STORE
+    work: WorkOption = None
     data_root: Annotated[
         Path | None, typer.Option(envvar="CSL_DATA_ROOT", help="The dataset's folder.")
     ] = None
@@ -108,21 +120,22 @@ class Request:
 
     def open_store(self) -> Store:
         """The store; nothing is touched yet."""
-        return Store(self.store)
+        return Store(self.store, self.work)
 
-    def open_folder(self) -> Store:
+    def open_for_training(self) -> Store:
         """The store, for training.
 
         Raises:
-            InputError: it is no folder.
+            StoreError: it has no work folder.
+            InputError: its address has a secret in it, which every record would have too.
         """
-        if "://" in self.store:
+        if "@" in self.store.partition("://")[2].partition("/")[0]:
             raise InputError(
-                "checkpoints need a folder that every node sees",
+                "the address has credentials, and records name the command that made them",
                 key="--store",
-                value=self.store,
-                remedy="give a path on shared storage",
+                remedy="leave them out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             )
+        work_folder(self.store, self.work)
         return self.open_store()
 
     @property
@@ -237,6 +250,9 @@ class Launch:
     lease_seconds: Annotated[
         float, typer.Option(min=1, help="Another run takes over from one that is silent so long.")
     ] = 120
+    store_minutes: Annotated[
+        float, typer.Option(min=0.01, help="An object store out of reach so long stops the run.")
+    ] = 10
     stop_after_failures: Annotated[
         int, typer.Option(min=0, help="Give up if the first so many all fail alike; 0: never.")
     ] = 3
@@ -252,7 +268,12 @@ class Launch:
     @property
     def safety(self) -> Safety:
         """How each training is guarded."""
-        return Safety(self.checkpoint_steps, 60 * self.hang_minutes, self.lease_seconds)
+        return Safety(
+            self.checkpoint_steps,
+            60 * self.hang_minutes,
+            self.lease_seconds,
+            60 * self.store_minutes,
+        )
 
     @property
     def ends(self) -> Ends:

@@ -82,25 +82,22 @@ class StoredTraining:
     checkpoint: Path
 
 
-def stored_training(run: str, store: str, locations: Locations) -> StoredTraining:
+def stored_training(run: str, store: Store, locations: Locations) -> StoredTraining:
     """A training by its name or the start of it.
 
     Raises:
-        StoreError: no training is called so, or several are.
+        StoreError: no training is called so, or several are; or the store has no work folder.
         InputError: its checkpoint or data is missing.
     """
-    remedy = "name a finished training of a store that is a folder (csl runs)"
-    if "://" in store:
-        raise InputError("checkpoints need a folder", key="--store", value=store, remedy=remedy)
-    record = Store(store).find(run)
-    checkpoint = Path(store) / "checkpoints" / record.identity / "best.pt"
+    record = store.find(run)
+    checkpoint = store.work / "checkpoints" / record.identity / "best.pt"
     if not checkpoint.is_file():
         raise InputError(
             "the training's network is not in the store",
             file=checkpoint,
             key="RUN",
             value=record.identity,
-            remedy=remedy,
+            remedy="name a finished training whose --work folder is at hand (csl runs)",
         )
     config = _configuration(record)
     lists = open_lists(config.data, record.split, locations)
@@ -115,7 +112,7 @@ def stored_training(run: str, store: str, locations: Locations) -> StoredTrainin
 
 
 def stored_subject(
-    run: str, store: str, locations: Locations, images: Images, limit: int | None
+    run: str, store: Store, locations: Locations, images: Images, limit: int | None
 ) -> Subject:
     """The best epoch's network of a stored training on its own lists.
 

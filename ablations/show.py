@@ -12,6 +12,7 @@ from ablations.request import (
     DEFAULT_STORE,
     CacheOption,
     StoreOption,
+    WorkOption,
     cache_folder,
 )
 from ablations.spec import load_setting, load_spec
@@ -19,6 +20,7 @@ from csl.config import MaskingConfig
 from csl.errors import InputError, NotANumberError
 from csl.identity import Training
 from csl.locations import Locations
+from results.store import Store
 
 if TYPE_CHECKING:
     from csl.sheet import Views
@@ -41,6 +43,7 @@ def show(
         typer.Option(help="A stored training's name or its start: also what its network says."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
+    work: WorkOption = None,
     setting: Annotated[
         str | None, typer.Option(help="A packaged setting or a .yaml file.  [default: shapes]")
     ] = None,
@@ -92,7 +95,7 @@ def show(
                 raise InputError(
                     "a stored training has its own", key=key, remedy=f"leave out {key} or --run"
                 )
-        subject = _stored(run, store, locations)
+        subject = _stored(run, Store(store, work), locations)
     _draw(subject, locations, images, out)
 
 
@@ -114,7 +117,7 @@ def _planned(spec: str, setting: str, variant: str, options: Options) -> _Subjec
     return _Subject(cell.training, name)
 
 
-def _stored(run: str, store: str, locations: Locations) -> _Subject:
+def _stored(run: str, store: Store, locations: Locations) -> _Subject:
     from ablations.select import stored_training
 
     found = stored_training(run, store, locations)

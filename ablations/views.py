@@ -53,7 +53,8 @@ def status_object(store: Store) -> dict[str, Any]:
     """What a store holds, and which trainings have a checkpoint but no record."""
     records = store.latest()
     unfinished = []
-    for progress in sorted(Path(store.location).glob("checkpoints/*/progress.json")):
+    begun = store.work.glob("checkpoints/*/progress.json") if store.has_work else ()
+    for progress in sorted(begun):
         try:
             idle = time.time() - progress.stat().st_mtime
             seen = _Progress.model_validate_json(progress.read_text())

@@ -4,7 +4,6 @@ import sys
 import time
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -13,10 +12,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ablations.request import DEFAULT_STORE, StoreOption
+from ablations.request import DEFAULT_STORE, StoreOption, WorkOption
 from ablations.views import grid, print_jobs, show_either
 from cluster.drivers import DriverState, read_drivers
 from csl.errors import InputError
+from results.store import Store
 
 _EVERY = 2.0  # seconds, as often as a driver tells
 _MOST_LINES = 20
@@ -38,6 +38,7 @@ def watch(
         ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
+    work: WorkOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Watch the runs on a store, from any terminal; with --address those handed over to a cluster.
@@ -50,7 +51,8 @@ def watch(
                 key="--address",
                 remedy="give the one it was handed to, or leave the name out",
             )
-        show_either(drivers_object(store), as_json, lambda console: watch_store(console, store))
+        place = Store(store, work)
+        show_either(drivers_object(place), as_json, lambda console: watch_store(console, place))
         return
     from cluster.submission import jobs
 
@@ -85,14 +87,14 @@ def follow(job: str, address: str) -> NoReturn:
     raise typer.Exit(code)
 
 
-def drivers_object(store: str) -> dict[str, Any]:
+def drivers_object(store: Store) -> dict[str, Any]:
     """Every run that is under way, or whose driver died."""
     return {
-        "runs": [{**asdict(state), "alive": state.is_alive} for state in read_drivers(Path(store))]
+        "runs": [{**asdict(state), "alive": state.is_alive} for state in read_drivers(store.work)]
     }
 
 
-def watch_store(console: Console, store: str) -> None:
+def watch_store(console: Console, store: Store) -> None:
     """Show the store's runs: on a terminal until Ctrl-C, else once."""
     if not console.is_terminal:
         console.print(_draw(store))
@@ -106,10 +108,10 @@ def watch_store(console: Console, store: str) -> None:
             return  # whoever watches may stop watching
 
 
-def _draw(store: str) -> RenderableType:
-    states = read_drivers(Path(store))
+def _draw(store: Store) -> RenderableType:
+    states = read_drivers(store.work)
     if not states:
-        return Text(f"no run is under way on {store}")
+        return Text(f"no run is under way on {store.location}")
     return Group(*(part for state in states for part in (_heading(state), _running(state))))
 
 

@@ -96,6 +96,13 @@ def check_address(address: str) -> None:
         ) from error
 
 
+def head_address() -> str:
+    """Where the head of the Ray that was joined listens: host:port."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
 @contextlib.contextmanager
 def connect(
     address: str | None, cpus: int | None, shared: Path, code: Path | None = None

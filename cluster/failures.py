@@ -79,9 +79,10 @@ def name_failure(error: BaseException) -> Failure:
     return Failure.WORKER_CRASHED
 
 
-def ended_by(error: BaseException, kind: type[BaseException]) -> bool:
-    """Whether it is, or wraps, an exception of this kind."""
-    return any(isinstance(cause, kind) for cause in _causes(error))
+def cause_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
+    """It, or what it wraps, if that is an exception of these kinds; the first kind's first."""
+    causes = _causes(error)
+    return next((each for kind in kinds for each in causes if isinstance(each, kind)), None)
 
 
 def innermost(error: BaseException) -> BaseException:

@@ -21,6 +21,7 @@ from cluster.snapshot import fingerprint
 from csl.identity import Identity, Training
 from csl.locations import Locations
 from results.schema import Provenance
+from results.store import Store
 
 # Another version of one of these may give other numbers.
 _PACKAGES = (
@@ -105,11 +106,14 @@ class Safety:
             from the last checkpoint.
         lease_seconds: a worker that gives no sign of life for so long may lose its training to
             another driver.
+        store_seconds: an object store that is out of reach for so long stops the run; what was
+            trained is kept by its checkpoint.
     """
 
     checkpoint_steps: int = 1000
     hang_seconds: float = 1800.0
     lease_seconds: float = 120.0
+    store_seconds: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,8 @@ class Job:
 
     Args:
         training, identity, locations: what, its name, and where its data lies (absolute paths).
-        store: the store's folder, absolute, visible to every node.
+        store: the store's folder, absolute, or URI, visible to every node.
+        work: the folder of checkpoints and leases, absolute, visible to every node.
         setting: the setting's name.
         launched_as: the first table cell that asked for it, "table5/+M_i/1/16/seed 0".
         resources: what it occupies.
@@ -141,14 +146,15 @@ class Job:
         safety: what it loses at most.
         supersedes: complete attempts of the training that this one is to replace.
         run: whose call it belongs to.
-        ray, lease, stop: known once its trial runs: what Ray calls it, its right to train, and a
-            file that asks it to stop.
+        ray, lease, stop: known once its trial runs: what Ray calls it, its right to train, and
+            files of which any asks it to stop.
     """
 
     training: Training
     identity: Identity
     locations: Locations
-    store: Path
+    store: str
+    work: Path
     setting: str
     launched_as: str
     resources: Resources
@@ -159,12 +165,16 @@ class Job:
     run: Run = field(default_factory=Run.new)
     ray: RayNames | None = None
     lease: Lease | None = None
-    stop: Path | None = None
+    stop: tuple[Path, ...] = ()
+
+    def open_store(self) -> Store:
+        """The store, patient while it is out of reach."""
+        return Store(self.store, self.work, self.safety.store_seconds)
 
     @property
     def folder(self) -> Path:
         """Where its checkpoints are."""
-        return self.store / "checkpoints" / self.identity.id
+        return self.work / "checkpoints" / self.identity.id
 
 
 def read_code() -> Code:

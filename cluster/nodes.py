@@ -30,6 +30,8 @@ LEAST_FREE_MEMORY = 2 * 2**30
 _PACKAGES = ("csl-ablations", "ray", "torch")
 _CLOCK_SECONDS = 2.0  # what leases and file times can live with
 _STORE = "shared store"
+_NODES = "nodes"
+_RESTART = "see that node's raylet.out and free memory, and restart its Ray"
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,7 @@ def check_nodes(store: str, paths: Sequence[Path] = ()) -> tuple[Check, ...]:
     """
     nodes = live_nodes()
     seen = ask(nodes, facts, lambda _: (_PACKAGES,))
-    remedy = "see that node's raylet.out, and restart its Ray"
-    answering = _verdict("nodes", f"{len(nodes)} answer", seen.lost, remedy)
+    answering = _verdict(_NODES, f"{len(nodes)} answer", seen.lost, _RESTART)
     nodes = tuple(node for node in nodes if node.name in seen.given)
     return (
         answering,
@@ -69,8 +70,16 @@ def check_nodes(store: str, paths: Sequence[Path] = ()) -> tuple[Check, ...]:
 def check_shared(
     store: str, paths: Sequence[Path] = (), nodes: tuple[Node, ...] | None = None
 ) -> tuple[Check, ...]:
-    """Whether every node sees this store and these paths; the quick part of ``check_nodes``."""
-    nodes = live_nodes() if nodes is None else nodes
+    """Whether every node sees this store and these paths; the quick part of ``check_nodes``.
+
+    Args:
+        store, paths: as of ``check_nodes``.
+        nodes: which are known to answer; None: all, if they do.
+    """
+    if nodes is None:
+        nodes = live_nodes()
+        if lost := ask(nodes, clock, lambda _: ()).lost:
+            return (_verdict(_NODES, "", lost, _RESTART),)
     checks = [_store(store, nodes)]
     if paths:
         absolute = [str(path.absolute()) for path in paths]
@@ -81,18 +90,22 @@ def check_shared(
     return tuple(checks)
 
 
-def require_shared(store: str, paths: Sequence[Path] = ()) -> None:
-    """Refuse to go on where a node does not see the store or a path.
+def require_shared(store: str, paths: Sequence[Path] = (), option: str = "--store") -> None:
+    """Refuse to go on where a node does not see the store, or the folder of ``option``, or a path.
 
     Raises:
-        InputError: names the node and what it lacks.
+        InputError: names the node and what it lacks, or why it does not answer.
     """
     for check in check_shared(store, paths):
         if not check.ok:
+            if check.name == _NODES:
+                raise InputError(
+                    f"a node does not answer: {check.found}", key="--address", remedy=check.remedy
+                )
             of_store = check.name == _STORE
             raise InputError(
                 f"it is not the same on every node of the cluster: {check.found}",
-                key="--store" if of_store else "--data-root, --splits-root, --weights",
+                key=option if of_store else "--data-root, --splits-root, --weights",
                 value=store if of_store else ", ".join(map(str, paths)),
                 remedy=check.remedy,
             )

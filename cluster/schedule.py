@@ -222,6 +222,11 @@ class Schedule:
         """It ended as it was asked to, with a checkpoint."""
         self.running.pop(index, None)
 
+    def was_moved(self, index: int) -> None:
+        """It ended with a checkpoint, to go on elsewhere: it is the next."""
+        self.running.pop(index, None)
+        self.waiting.appendleft(index)
+
     def gave_up(self) -> list[int]:
         """Nothing runs any more; gives what did until now."""
         left = sorted(self.running)

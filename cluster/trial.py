@@ -12,17 +12,25 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from cluster.failures import ended_by, innermost, is_loss, name_failure
+from cluster.failures import cause_of, innermost, is_loss, name_failure
 from cluster.jobs import Job, RayNames, Resources
 from cluster.lease import HeldError, LeaseLostError, holder_of, leased
 from cluster.snapshot import runs_from
 from cluster.worker import Work, record_failure
 from csl.errors import StoppedError
 from results.schema import FINAL_FAILURES
-from results.store import Store
+from results.store import UnreachableError
 
 STOP = "stop"
 """The file in a run's scratch that asks its trainings to stop."""
+
+
+def move_file(scratch: Path, job: Job) -> Path:
+    """The file that asks one training to stop, to go on elsewhere."""
+    return scratch / f"move-{job.identity.id}"
+
+
+_NO_FAILURE = (LeaseLostError, StoppedError, UnreachableError)
 
 
 def run_trial(config: dict[str, Any], work: Work, scratch: Path) -> None:
@@ -34,7 +42,8 @@ def run_trial(config: dict[str, Any], work: Work, scratch: Path) -> None:
         scratch: the run's.
 
     Its last report has one of these keys; none of them after a training that it finished itself:
-    ``held`` (by whom), ``elsewhere`` (another driver finished it), ``stopped``, or ``failure`` (its
+    ``held`` (by whom), ``elsewhere`` (another driver finished it), ``stopped`` (perhaps with
+    ``unreachable``: why the run has to stop), or ``failure`` (its
     name) with ``exception`` (its class, or empty). Where it trained by itself, its reports have
     Ray's id of the ``node``.
 
@@ -49,7 +58,8 @@ def run_trial(config: dict[str, Any], work: Work, scratch: Path) -> None:
         with leased(job.folder, job.run.id, job.safety.lease_seconds, config["dead"]) as lease:
             ended = _ended_elsewhere(job)
             if ended is None:
-                job = replace(_as_known_here(job), lease=lease, stop=scratch / STOP)
+                stop = (scratch / STOP, move_file(scratch, job))
+                job = replace(_as_known_here(job), lease=lease, stop=stop)
                 ended = _train(job, work, scratch)
     except HeldError as error:
         ended = {"held": str(error.holder)}
@@ -57,13 +67,15 @@ def run_trial(config: dict[str, Any], work: Work, scratch: Path) -> None:
         ended = {"held": str(holder_of(job.folder) or "somebody who is done")}
     except StoppedError:
         ended = {"stopped": True}
+    except UnreachableError as error:
+        ended = {"stopped": True, "unreachable": error.problem}
     if ended is not None:
         tune.report(ended)
 
 
 def _ended_elsewhere(job: Job) -> dict[str, Any] | None:
     """What another driver made of it since this run began; looked up under the lease."""
-    for attempt in reversed(Store(job.store).attempts_of(job.identity.id)):
+    for attempt in reversed(job.open_store().attempts_of(job.identity.id)):
         if attempt.status == "complete" and attempt.attempt not in job.supersedes:
             return {"elsewhere": True}
         ours = attempt.provenance.finished_at > job.run.started_at
@@ -81,12 +93,11 @@ def _train(job: Job, work: Work, scratch: Path) -> dict[str, Any] | None:
             work(job, lambda metrics: tune.report({**metrics, "node": node}))
         else:
             _spread(job, work, scratch)
-    except (StoppedError, LeaseLostError):
+    except _NO_FAILURE:
         raise
     except TrainingFailedError as error:
-        for kind in (LeaseLostError, StoppedError):
-            if ended_by(error, kind):
-                raise kind from error
+        if (cause := cause_of(error, _NO_FAILURE)) is not None:
+            raise cause from error
         if is_loss(error):
             raise
         assert job.lease is not None, "it trains under a lease"

@@ -27,14 +27,16 @@ from cluster.jobs import UNKNOWN, Hardware, Job, Resources
 from cluster.lease import Watch, holder_of
 from cluster.schedule import DEFAULT, FreeIf, Limits, Schedule, Start, Stop
 from cluster.suspects import Suspects
-from cluster.trial import STOP, bundle, ray_names, run_trial
+from cluster.trial import STOP, bundle, move_file, ray_names, run_trial
 from cluster.worker import HUNG, Work, record_failure, run_job
 from results.schema import Failure
+from results.store import UnreachableError
 
 MAX_RETRIES = 10
 """How often a training may be lost to its machines before it counts as failed."""
 
 _LOOK_EVERY = 10.0  # seconds between looks at what the cluster has
+_NOTICE_EVERY = 2.0  # and at which nodes are about to go: some clouds say so 30 s before
 
 
 class Watcher(Protocol):
@@ -189,7 +191,9 @@ class Campaign:
         self.interrupted = False
         self._suspects = Suspects()
         self._trained_on: dict[int, str] = {}
+        self._moving: set[int] = set()
         self._told = False
+        self._noticed = time.monotonic()
         self._looked = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -215,7 +219,11 @@ class Campaign:
             self._told = True
             (self.cluster.scratch / STOP).touch()
             self.watcher.stopping(schedule.stopping)
-        if (now := time.monotonic()) >= self._looked + _LOOK_EVERY:
+        now = time.monotonic()
+        if self.cluster.may_grow and now >= self._noticed + _NOTICE_EVERY:
+            self._noticed = now
+            self._leave_nodes_that_go()
+        if now >= self._looked + _LOOK_EVERY:
             self._looked = now
             schedule.cluster = self.cluster.now()
 
@@ -225,8 +233,9 @@ class Campaign:
             self.schedule.was_held(index)
             self.watcher.held(index, result["held"])
         elif "stopped" in result:
-            self.schedule.was_stopped(index)
-            self.watcher.stopped(index)
+            if "unreachable" in result:
+                self.schedule.stop(Stop(result["unreachable"]))
+            self._was_stopped(index)
         elif "failure" in result:
             self.failed(index, result["failure"], result["exception"], result.get("node", ""))
         else:
@@ -234,6 +243,28 @@ class Campaign:
             self._suspects.finished(self._trained_on.pop(index, ""))
             self.schedule.finished(index, elsewhere=elsewhere)
             self.watcher.finished(index, elsewhere=elsewhere)
+
+    def _was_stopped(self, index: int) -> None:
+        if index in self._moving and self.schedule.stopping is None:
+            move_file(self.cluster.scratch, self.jobs[index]).unlink(missing_ok=True)
+            self._moving.discard(index)
+            del self._trained_on[index]
+            self.schedule.was_moved(index)
+            self.watcher.retried(index, "its node is about to go, at no loss")
+        else:
+            self.schedule.was_stopped(index)
+            self.watcher.stopped(index)
+
+    def _leave_nodes_that_go(self) -> None:
+        """Have what trains on nodes that are about to be taken away stop with a checkpoint.
+
+        Not what has several workers: those are none of the trial's own process."""
+        going = state.get_draining_nodes()
+        for index, wants in self.schedule.running.items():
+            on_it = wants.workers == 1 and self._trained_on.get(index) in going
+            if on_it and index not in self._moving:
+                self._moving.add(index)
+                move_file(self.cluster.scratch, self.jobs[index]).touch()
 
     def reported(self, index: int, metrics: dict[str, Any]) -> None:
         """An epoch was done."""
@@ -270,7 +301,10 @@ class Campaign:
             failure = Failure.PREEMPTED  # its process is missed before the node is
         holder = holder_of(job.folder) if job.resources.workers == 1 else None
         place = UNKNOWN if holder is None else Hardware(host=holder.process.host)
-        record_failure(job, failure, error, datetime.now(UTC), hardware=place)
+        try:
+            record_failure(job, failure, error, datetime.now(UTC), hardware=place)
+        except UnreachableError as away:
+            self.schedule.stop(Stop(away.problem))
         return failure.value
 
     def _free_if(self, index: int) -> frozenset[str] | None:

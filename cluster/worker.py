@@ -40,7 +40,6 @@ from results.schema import (
     PseudoLabelScores,
     Record,
 )
-from results.store import Store
 
 PROGRESS = "progress.json"
 HUNG = "hung"
@@ -61,8 +60,9 @@ def run_job(job: Job, report: Report) -> None:
             where evaluated, ``mean_iou`` (percent).
 
     Raises:
-        StoppedError: the job's stop file is there.
+        StoppedError: one of the job's stop files is there.
         LeaseLostError: another process has taken over; nothing was written since.
+        UnreachableError: the record could not be written; the checkpoint is kept.
         Exception: whatever else ended the training. It is recorded before, unless this is one of
             several workers: who started them knows what became of the others.
     """
@@ -118,7 +118,7 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
             job.safety.checkpoint_steps,
             alive,
             check_lease,
-            None if job.stop is None else _asked_by(job.stop),
+            _asked_by(job.stop) if job.stop else None,
         )
         record = _complete_record(job, outcome, started_at, hardware)
         check_lease()
@@ -134,7 +134,7 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
         if device.type == "cuda":
             torch.cuda.empty_cache()  # the trial's process is used again
     if leads:
-        Store(job.store).write(record)
+        job.open_store().write(record)
         clear_leases(job.folder)
         checkpoint.remove(job.folder / RESUME)
         for no_longer_needed in (job.folder / PROGRESS, *job.folder.glob("*.log")):
@@ -150,13 +150,13 @@ def record_failure(
     hardware: Hardware = UNKNOWN,
 ) -> None:
     """Write the attempt's record; where nothing would be resumed, remove its checkpoints."""
-    Store(job.store).write(failed_record(job, failure, error, started_at, curve, hardware))
+    job.open_store().write(failed_record(job, failure, error, started_at, curve, hardware))
     if failure in FINAL_FAILURES:
         shutil.rmtree(job.folder, ignore_errors=True)
 
 
-def _asked_by(stop: Path) -> Callable[[], bool]:
-    """Says whether the file is there; looks once a second."""
+def _asked_by(stop: tuple[Path, ...]) -> Callable[[], bool]:
+    """Says whether any of the files is there; looks once a second."""
     looked = 0.0
 
     def asked() -> bool:
@@ -164,7 +164,7 @@ def _asked_by(stop: Path) -> Callable[[], bool]:
         if (now := time.monotonic()) < looked + 1:
             return False
         looked = now
-        return stop.exists()
+        return any(file.exists() for file in stop)
 
     return asked
 

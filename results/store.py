@@ -14,6 +14,7 @@ Plans and tables read headers: the end of each file and nothing else (``results.
 """
 
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ from results.schema import Header, Record
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Store", "StoreError", "UnreadableRecordWarning", "latest"]
+__all__ = ["Store", "StoreError", "UnreachableError", "UnreadableRecordWarning", "latest"]
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Header)
@@ -46,10 +47,15 @@ _REMOTE_READERS = 8  # requests in flight, to hide their latency; a local file h
 _CHUNK = 64  # files that a thread takes at once: handing over one costs as much as reading it
 _NAMED = 10  # files that are skipped and named one by one: a store of another version has many
 _TRIES = 10  # of a reader that meets compaction after compaction
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0  # seconds, until a store out of reach is asked again
 
 
 class UnreadableRecordWarning(UserWarning):
     """A file in the store is torn, foreign or newer than this version: named and skipped."""
+
+
+class UnreachableError(StoreError):
+    """A store was out of reach for as long as there was patience."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +74,23 @@ class Store:
         location: a local path, or a URI that ``pyarrow.fs`` understands (``s3://``, ``gs://``,
             ``file://``). Nothing is touched until the first read or write.
         work: the folder of what runs need until they are done; the location, if that is a path.
+        patience: seconds for which an object store that is out of reach is asked again by
+            ``write`` and ``attempts_of``. What is wrong with a folder is wrong at once.
 
     Raises:
         StoreError: a URI of an unknown kind.
     """
 
     def __init__(
-        self, location: str | os.PathLike[str], work: str | os.PathLike[str] | None = None
+        self,
+        location: str | os.PathLike[str],
+        work: str | os.PathLike[str] | None = None,
+        patience: float = 0.0,
     ) -> None:
         self.location = os.fspath(location)
         self.files = Files(self.location)
         self._work = work
+        self._patience = 0.0 if self.files.is_local else patience
 
     @property
     def is_folder(self) -> bool:
@@ -91,34 +103,43 @@ class Store:
         return str(Path(self.location).resolve()) if self.is_folder else self.location
 
     @property
-    def work(self) -> Path | None:
-        """The folder of checkpoints, leases, notes of drivers, logs and studies, absolute; None for
-        an object store without one, which can be read and written but not trained into."""
-        if self._work is not None:
-            return Path(self._work).resolve()
-        return Path(self.address) if self.is_folder else None
+    def has_work(self) -> bool:
+        """Whether there is a work folder: not for an object store of which none was named."""
+        return self.is_folder or self._work is not None
+
+    @property
+    def work(self) -> Path:
+        """The folder of checkpoints, leases, notes of drivers, logs and studies, absolute.
+
+        Raises:
+            StoreError: there is none. Such a store can be read and written, but not trained into.
+        """
+        return work_folder(self.location, self._work)
 
     def write(self, record: Record) -> None:
         """Add one attempt; visible to every reader once this returns.
 
         Raises:
             StoreError: the location cannot be written to, or it already holds this attempt.
+            UnreachableError: it could not be written to for as long as there was patience.
         """
         name = f"{record.identity}-{record.attempt}.parquet"
-        found = self.files.info(RECORDS, name)
+        found = self._patiently(lambda: self.files.info(RECORDS, name))
         if found.type != fs.FileType.NotFound:
             raise StoreError(
                 "the store already holds this attempt", found.path, "write under a new attempt"
             )
         content = encode(record)
-        self.files.write(RECORDS, name, lambda out: out(content))
+        self._patiently(lambda: self.files.write(RECORDS, name, lambda out: out(content)))
 
     def check_writable(self) -> None:
         """Write a probe file and delete it again: finds out before hours of training do.
 
         Raises:
-            StoreError: the location cannot be written to.
+            StoreError: the location, or the work folder, cannot be written to.
         """
+        if not self.is_folder and self.has_work:
+            Store(self.work).check_writable()
         name = f".probe.{uuid4().hex}"
         self.files.write(RECORDS, name, lambda out: out(b"probe"))
         self.files.delete(self.files.info(RECORDS, name))
@@ -143,7 +164,8 @@ class Store:
 
     def attempts_of(self, identity: str) -> tuple[Header, ...]:
         """The headers of one training's attempts, by when they finished; decodes no others."""
-        found = _once(entry.header for entry in self.entries(identity))
+        entries = self._patiently(lambda: self.entries(identity))
+        found = _once(entry.header for entry in entries)
         return ordered(header for header in found if header.identity == identity)
 
     def records(self) -> tuple[Record, ...]:
@@ -271,12 +293,42 @@ class Store:
             )
         return next(iter(found.values()))
 
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """What ``act`` gives, tried again while there is patience."""
+        end, wait = time.monotonic() + self._patience, _FIRST_WAIT
+        while True:
+            try:
+                return act()
+            except StoreError as error:
+                if not self._patience:
+                    raise
+                if time.monotonic() + wait > end:
+                    problem = f"{error.problem}, for {self._patience:g} s"
+                    raise UnreachableError(problem, error.file, error.remedy) from error
+            time.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+
     def _restless(self) -> StoreError:
         return StoreError(
             "files of the store were gone each time they were to be read",
             self.location,
             "wait until whatever moves them is done",
         )
+
+
+def work_folder(location: str, work: str | os.PathLike[str] | None) -> Path:
+    """The work folder of the store at a location; see ``Store.work``.
+
+    Raises:
+        StoreError: there is none.
+    """
+    if work is None and "://" in location:
+        raise StoreError(
+            "checkpoints and leases need a folder that every node sees",
+            location,
+            "name one on shared storage by --work DIR (CSL_WORK), or a folder by --store",
+        )
+    return Path(work or location).resolve()
 
 
 def folder_of(info: fs.FileInfo) -> str:

@@ -69,7 +69,7 @@ class SearchRequest(Request):
                 value=study,
                 remedy="use letters, digits, dots, - and _",
             )
-        return Search(problem, self.places, self.open_folder(), study, self.storage)
+        return Search(problem, self.places, self.open_for_training(), study, self.storage)
 
 
 @with_options
@@ -111,7 +111,7 @@ def search(
             interrupted = stop is not None and stop.interrupted
         except KeyboardInterrupt:
             interrupted = True
-    found = find(wanted, find_study(wanted.problem, wanted.store.location, wanted.name, wanted.url))
+    found = find(wanted, find_study(wanted.problem, wanted.store.work, wanted.name, wanted.url))
     if as_json:
         print(json.dumps(found_object(found), indent=2, ensure_ascii=False))
     else:

@@ -34,6 +34,8 @@ def findings(
 ) -> tuple[tuple[Findings, ...], tuple[str, ...]]:
     """What each search found on each setting, as far as the store has a study of it, and why one
     that is there is not shown."""
+    if not store.has_work:
+        return (), ()
     shown: list[Findings] = []
     notes: list[str] = []
     for spec in searches:
@@ -41,12 +43,12 @@ def findings(
             try:
                 problem = pose(spec, setting, options)
                 name = study_name(problem)
-                if not journal(store.location, name).is_file():
+                if not journal(store.work, name).is_file():
                     continue
-                study = find_study(problem, store.location, name, None)
+                study = find_study(problem, store.work, name, None)
                 shown.append(_findings(find(Search(problem, places, store, name, None), study)))
             except InputError as error:
-                if journal(store.location, f"{spec[0].name}-{setting[0].name}").is_file():
+                if journal(store.work, f"{spec[0].name}-{setting[0].name}").is_file():
                     notes.append(
                         f"Search {spec[0].name} on {setting[0].name} is not shown: {error.problem}."
                     )

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import optuna
 from rich.console import Console
@@ -35,9 +34,9 @@ class Search:
     Args:
         problem: what is searched, and on which setting.
         places: where its data lies.
-        store: the store, a folder.
+        store: the store; it has a work folder.
         name: of the study.
-        url: of the study's database; None: a journal beside the store.
+        url: of the study's database; None: a journal in the work folder.
     """
 
     problem: Problem
@@ -48,7 +47,7 @@ class Search:
 
     def open(self) -> optuna.Study:
         """Its study, made if need be."""
-        return open_study(self.problem, self.store.location, self.name, self.url)
+        return open_study(self.problem, self.store.work, self.name, self.url)
 
     def identify(self, training: Training) -> Identity:
         """A training's name, from the data at hand."""
@@ -61,8 +60,7 @@ class Search:
     def make_job(self, training: Training, identity: Identity, label: str) -> Job:
         """A training of a trial as a job."""
         where = self.places.of(training.config)
-        store = Path(self.store.location).resolve()
-        return make_job(training, identity, where, store, self.problem.setting.name, label)
+        return make_job(training, identity, where, self.store, self.problem.setting.name, label)
 
 
 def search(
@@ -99,7 +97,7 @@ def search(
         @cache
         def ray() -> OnRay:
             """Connected when it is first needed: a finished search needs none."""
-            return stack.enter_context(on_ray(Path(wanted.store.location).resolve(), launch))
+            return stack.enter_context(on_ray(wanted.store.work, launch))
 
         stop = _search(wanted, study, ray, console, concurrent)
         if confirm and stop is None:
@@ -134,7 +132,7 @@ def _search(
             from cluster.search_trials import run_search
 
             own = wanted.problem.setting.resources
-            ray().check_paths(Path(wanted.store.location).resolve(), [wanted.places.common])
+            ray().check_paths(wanted.store, [wanted.places.common])
             return run_search(
                 asker,
                 first,

@@ -33,17 +33,17 @@ def study_name(problem: Problem) -> str:
     return f"{problem.spec.name}-{problem.setting.name}"
 
 
-def journal(store: str, name: str) -> Path:
-    """The file of a study beside the store."""
-    return Path(store) / FOLDER / f"{name}.journal"
+def journal(work: Path, name: str) -> Path:
+    """The file of a study, in a store's work folder."""
+    return work / FOLDER / f"{name}.journal"
 
 
-def open_study(problem: Problem, store: str, name: str, url: str | None) -> optuna.Study:
+def open_study(problem: Problem, work: Path, name: str, url: str | None) -> optuna.Study:
     """Create the study, or go on with it.
 
     Args:
         problem: what is searched.
-        store: the store's folder; the study is a journal beside it.
+        work: the store's work folder; the study is a journal in it.
         name: the study's.
         url: of a database instead, as SQLAlchemy has it.
 
@@ -53,7 +53,7 @@ def open_study(problem: Problem, store: str, name: str, url: str | None) -> optu
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     study = optuna.create_study(
-        storage=_storage(journal(store, name), url, create=True),
+        storage=_storage(journal(work, name), url, create=True),
         study_name=name,
         directions=[DIRECTIONS[each] for each in problem.spec.objectives],
         load_if_exists=True,
@@ -67,14 +67,14 @@ def open_study(problem: Problem, store: str, name: str, url: str | None) -> optu
     return study
 
 
-def find_study(problem: Problem, store: str, name: str, url: str | None) -> optuna.Study:
+def find_study(problem: Problem, work: Path, name: str, url: str | None) -> optuna.Study:
     """An existing study, for looking at.
 
     Raises:
         InputError: there is none, or it is of another search.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path = journal(store, name)
+    path = journal(work, name)
     try:
         if url is None and not path.is_file():
             raise KeyError

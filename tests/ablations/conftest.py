@@ -166,7 +166,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     job = small_job(tmp_path_factory.mktemp("trained") / "store")
     with threads_kept():
         run_job(job, lambda _: None)
-    return Trained(job.store, job.identity.id)
+    return Trained(job.work, job.identity.id)
 
 
 @contextmanager
@@ -188,7 +188,8 @@ def small_job(store: Path, *assignments: str) -> Job:
         training=training,
         identity=identity,
         locations=Locations(),
-        store=store,
+        store=str(store),
+        work=store,
         setting="shapes",
         launched_as="table5/all/1/16/seed 0",
         resources=Resources(workers=1, cpus=1, gpus=0.0),

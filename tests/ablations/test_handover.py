@@ -66,9 +66,18 @@ def test_paths_of_this_machine_are_refused(option: str, request_: Request) -> No
     assert "whole path" in caught.value.remedy
 
 
+def test_the_work_folder_goes_along() -> None:
+    words = command_there(["run", "t", "--work", "/w"], "s3://b/s", Path("/w")).split()
+    assert words[-4:] == ["--store", "s3://b/s", "--work", "/w"]
+    assert words.count("--work") == 1
+    with pytest.raises(InputError) as caught:
+        check_store("s3://b/s", Path("here/work"))
+    assert caught.value.key == "--work"
+
+
 @pytest.mark.parametrize("store", [DEFAULT_STORE, "/shared/store", "s3://bucket/store"])
 def test_stores_that_mean_the_same_everywhere(store: str) -> None:
-    check_store(store)
+    check_store(store, Path("/shared/work"))
 
 
 def test_ones_own_documents_go_along_with_their_neighbors(

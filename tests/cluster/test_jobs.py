@@ -36,7 +36,8 @@ def job(tmp_path: Path) -> Job:
         training=training,
         identity=identify(training, Locations()),
         locations=Locations(data_root=tmp_path),
-        store=tmp_path / "store",
+        store=str(tmp_path / "store"),
+        work=tmp_path / "store",
         setting="shapes",
         launched_as="t/all/1/16/seed 3",
         resources=Resources(workers=2, cpus=1, gpus=0.5),
@@ -54,7 +55,7 @@ def test_a_job_crosses_a_process_boundary(job: Job) -> None:
 
 def test_trainings_do_not_share_a_folder(job: Job) -> None:
     other = replace(job.training, seed=4)
-    assert job.folder.is_relative_to(job.store)
+    assert job.folder.is_relative_to(job.work)
     assert job.folder != replace(job, identity=identify(other, Locations())).folder
     assert job.folder == replace(job, resources=Resources(1, 4, 0.0), command="other").folder
 

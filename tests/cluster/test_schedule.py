@@ -279,3 +279,13 @@ def test_a_training_that_fails_by_itself_is_not_its_nodes_fault() -> None:
         (start, *_) = all_next(made)
         made.failed(start.index, NAN, "NotANumberError", "a")
     assert made.stopping is not None
+
+
+def test_what_leaves_its_node_is_the_next_to_start() -> None:
+    made = schedule([ONE] * 4, cluster(2))
+    assert indices(all_next(made)) == [0, 1]
+    made.was_moved(1)
+    assert not made.is_over
+    assert indices(all_next(made)) == [1]
+    made.finished(0)
+    assert indices(all_next(made)) == [2]

@@ -51,7 +51,8 @@ def make_job(store: Path, *assignments: str) -> Job:
         training=training,
         identity=identify(training, Locations()),
         locations=Locations(),
-        store=store,
+        store=str(store),
+        work=store,
         setting="shapes",
         launched_as="table5/all/1/16/seed 0",
         resources=Resources(workers=1, cpus=1, gpus=0.0),
@@ -126,7 +127,7 @@ def test_a_lost_training_leaves_its_checkpoint_and_goes_on(tmp_path: Path, job: 
     assert (record.status, record.resumed) == ("complete", 1)
     assert files(job) == {BEST}
 
-    undisturbed = replace(job, store=tmp_path / "other")
+    undisturbed = replace(job, store=str(tmp_path / "other"), work=tmp_path / "other")
     run_job(undisturbed, Reports())
     (other,) = Store(undisturbed.store).records()
     assert (record.last, record.best) == (other.last, other.best)

@@ -23,6 +23,8 @@ def test_the_same_command_goes_on_with_a_new_head(
     before.process.wait(timeout=600)
     ended = time.time() - harm.at
     assert before.process.returncode not in (0, None)
+    assert "does not answer" in before.said
+    assert "give the same command again" in before.said
 
     # The old head's worker node may still be there, and train.
     ray = start_ray(0)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from results.store import Store
 from tests.multinode.conftest import Node, Ray
 from tests.multinode.losses import Driver, Grid, assert_equal, tell, trained_by
 
@@ -27,7 +28,7 @@ def notify(ray: Ray, node: Node) -> None:
     )
 
 
-def test_its_training_goes_on_elsewhere_and_the_loss_has_its_name(
+def test_its_training_goes_on_elsewhere_before_it_is_lost(
     long_grid: Grid,
     drive: Callable[..., Driver],
     start_ray: Callable[..., Ray],
@@ -36,11 +37,12 @@ def test_its_training_goes_on_elsewhere_and_the_loss_has_its_name(
     ray = start_ray(0)
     spot, _ = ray.add(), ray.add()
     driver = drive(ray, tmp_path / "store", long_grid.arguments)
-    driver.harmed(spot, lambda: notify(ray, spot))
-    time.sleep(NOTICE)
-    assert trained_by(driver.store, spot), "it trains until its end"
-    harm = driver.harmed(spot, lambda: ray.kill(spot))
-    recovery = driver.recovery(harm, "again after: ")
+    harm = driver.harmed(spot, lambda: notify(ray, spot))
+    recovery = driver.recovery(harm, "at no loss")
+    assert not trained_by(driver.store, spot), "it trains on where it will be lost"
+    time.sleep(max(0.0, NOTICE - recovery))
+    ray.kill(spot)
     driver.end()
-    assert assert_equal(long_grid, driver.store) == ["preempted"]
+    assert assert_equal(long_grid, driver.store) == [], "an attempt was lost"
+    assert sum(record.resumed for record in Store(driver.store).records()) == 1
     tell("preemption notice, then killed", harm, recovery, driver.store)

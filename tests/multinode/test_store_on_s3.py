@@ -1,5 +1,6 @@
 """The server that keeps a store on S3 is stopped in the middle, and started again."""
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -152,3 +153,82 @@ def test_records_are_written_while_it_comes_and_goes(
     for record in source[1:]:
         target.write(record)
     assert set(target.records()) == set(source)
+
+
+@contextlib.contextmanager
+def training(*arguments: str | Path) -> Iterator["subprocess.Popen[str]"]:
+    """``csl run`` of these under way, once it has a checkpoint."""
+    command = [*CSL, "run", *map(str, arguments)]
+    work = Path(arguments[arguments.index("--work") + 1])
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as driver:
+        try:
+            while not list(work.glob("checkpoints/*/resume.pt")):
+                assert driver.poll() is None, driver.communicate()[0]
+                time.sleep(0.05)
+            yield driver
+        finally:
+            driver.kill()
+
+
+def test_a_grid_is_trained_into_it_while_it_comes_and_goes(
+    grid: Grid, server: Server, remote: str, tmp_path: Path
+) -> None:
+    places = ("--store", remote, "--work", tmp_path / "work")
+    with training(*grid.arguments, *places, "--cpus", "2") as driver:
+        server.stop()
+        away = time.monotonic()
+        while len(list(tmp_path.glob("work/checkpoints/*/best.pt"))) < 2:
+            assert driver.poll() is None
+            time.sleep(0.1)
+        time.sleep(10)  # two trainings wait with their records, and two more to begin
+        server.start()
+        said, _ = driver.communicate()
+        assert driver.returncode == 0, said
+    assert time.monotonic() - away > 10
+    assert table_of(grid.arguments, remote) == grid.table
+    records = Store(remote).records()
+    assert [record.status for record in records] == ["complete"] * 4
+    assert not list(tmp_path.glob("work/checkpoints/*/resume.pt"))
+    assert {path.name for path in (tmp_path / "work").iterdir()} >= {"checkpoints", "code", "logs"}
+    assert not (tmp_path / "work" / "records").exists()
+
+
+def test_one_that_stays_away_stops_the_run_which_goes_on_when_it_is_back(
+    grid: Grid, server: Server, remote: str, tmp_path: Path
+) -> None:
+    places = ("--store", remote, "--work", tmp_path / "work", "--cpus", "2")
+    patience = ("--store-minutes", "0.05")
+    with training(*grid.arguments, *places, *patience) as driver:
+        server.stop()
+        said, _ = driver.communicate()
+        assert driver.returncode == 2, said
+        assert "Traceback" not in said
+        assert "cannot be" in said
+        assert "AWS_ACCESS_KEY_ID" in said
+    kept = list(tmp_path.glob("work/checkpoints/*/resume.pt"))
+    assert kept, "what was trained is gone"
+    server.start()
+    assert Store(remote).headers() == ()
+    again = run("run", *grid.arguments, *places)
+    assert again.returncode == 0, again.stderr
+    assert table_of(grid.arguments, remote) == grid.table
+    assert sum(record.resumed for record in Store(remote).records()) >= len(kept)
+
+
+@pytest.mark.parametrize(
+    ("address", "key", "remedy"),
+    [
+        ("s3://bucket/store", "s3://bucket/store", "--work"),
+        ("s3://key:secret@bucket/store", "--store", "AWS_ACCESS_KEY_ID"),
+    ],
+)
+def test_what_cannot_be_trained_into(
+    grid: Grid, server: Server, remote: str, address: str, key: str, remedy: str
+) -> None:
+    refused = run("run", *grid.arguments, "--store", remote.replace("s3://bucket/store", address))
+    assert refused.returncode == 2
+    assert key in refused.stderr
+    assert remedy in refused.stderr
+    assert "secret" not in refused.stderr

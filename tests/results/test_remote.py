@@ -7,13 +7,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from pyarrow import fs
 
 from results.schema import Record
-from results.store import Store, StoreError
+from results.store import Store, StoreError, UnreachableError
 from results.upkeep import check, compact, merge
 
 Make = Callable[..., Record]
@@ -104,3 +105,31 @@ def test_an_address_that_cannot_be_one() -> None:
     for address in ("s3://", "s3://bucket/x?mood=good&scheme=http&region=us-east-1"):
         with pytest.raises(StoreError, match="not the address"):
             Store(address)
+
+
+def test_a_server_out_of_reach_is_asked_again_while_there_is_patience(
+    store: Store, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = Store(store.location, patience=30)
+    write, failures = patient.files.write, [1, 2]
+
+    def failing(*arguments: Any) -> None:
+        if failures.pop():
+            write(*arguments)  # the answer of the first try is lost, not what it wrote
+        raise StoreError("away", "file", "remedy")
+
+    monkeypatch.setattr(patient.files, "write", lambda *a: failing(*a) if failures else write(*a))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    patient.write(record)
+    assert not failures
+    assert store.records() == (record,)
+    assert patient.attempts_of(record.identity) == (record.header(),)
+
+
+def test_patience_ends() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+    address = f"s3://bucket/store?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
+    with pytest.raises(UnreachableError, match=r"for 0\.5 s"):
+        Store(address, patience=0.5).attempts_of("a" * 16)

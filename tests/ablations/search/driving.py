@@ -60,7 +60,7 @@ class Driver:
     ) -> None:
         self.problem, self.score, self.epochs = problem, score, epochs
         self.store = Store(folder)
-        self.study = open_study(problem, str(folder), study_name(problem), url)
+        self.study = open_study(problem, folder, study_name(problem), url)
         self.drivers = Drivers(self.study)
         self.display = Noting()
         warm_up(
@@ -91,7 +91,8 @@ class Driver:
             training=training,
             identity=identity,
             locations=Locations(),
-            store=Path(self.store.location),
+            store=self.store.address,
+            work=self.store.work,
             setting="shapes-tiny",
             launched_as=label,
             resources=Resources(workers=1, cpus=1, gpus=0.0),

@@ -29,6 +29,7 @@ from tests.ablations.search.test_spec import ALPHA, END
 
 FOR_KILLING = """
 import sys, time
+from pathlib import Path
 from ablations.expand import Options
 from ablations.search.problem import pose
 from ablations.search.spec import load_search
@@ -42,7 +43,7 @@ class Slow(Driver):
         super().train(job)
 
 problem = pose(load_search(sys.argv[1]), load_setting("shapes-tiny"), Options())
-driver = Slow(problem, sys.argv[2])
+driver = Slow(problem, Path(sys.argv[2]))
 while not driver.asker.done:
     driver.run()
     time.sleep(0.05)
@@ -208,7 +209,7 @@ def test_a_trial_lost_between_giving_up_and_asking_again_is_found(
 def test_a_torn_journal_is_mended(problem: Pose, tmp_path: Path) -> None:
     posed = problem(changes=[(END, END + COLD)])
     Driver(posed, tmp_path).run(3)
-    path = journal(str(tmp_path), "two-shapes-tiny")
+    path = journal(tmp_path, "two-shapes-tiny")
     whole = path.read_bytes()
     last = whole.rstrip(b"\n").rpartition(b"\n")[2]
     path.write_bytes(whole + last[: len(last) // 2])
@@ -228,9 +229,9 @@ def test_a_silent_driver_elsewhere_is_gone_after_a_while(
     posed = problem(changes=[(END, END + COLD)])
     now = 1000.0
     monkeypatch.setattr("ablations.search.drivers._host", lambda: "elsewhere/1")
-    far = Drivers(open_study(posed, str(tmp_path), "s", None), lambda: now)
+    far = Drivers(open_study(posed, tmp_path, "s", None), lambda: now)
     monkeypatch.undo()
-    near = Drivers(open_study(posed, str(tmp_path), "s", None), lambda: now)
+    near = Drivers(open_study(posed, tmp_path, "s", None), lambda: now)
     assert not near.is_gone(far.id, 0)
     now += STALE_SECONDS - 1
     assert not near.is_gone(far.id, 0)
@@ -248,7 +249,7 @@ def test_a_silent_driver_elsewhere_is_gone_after_a_while(
 
 def test_a_trial_that_nobody_signed_is_taken_over(problem: Pose, tmp_path: Path) -> None:
     posed = problem(changes=[(END, END + COLD)])
-    open_study(posed, str(tmp_path), "two-shapes-tiny", None).ask()
+    open_study(posed, tmp_path, "two-shapes-tiny", None).ask()
     driver = Driver(posed, tmp_path).run()
     assert_consistent(driver, 8)
 
@@ -267,9 +268,9 @@ def test_a_trial_that_nobody_signed_is_taken_over(problem: Pose, tmp_path: Path)
 def test_a_study_of_another_search_is_refused(
     problem: Pose, tmp_path: Path, old: str, new: str, said: str
 ) -> None:
-    open_study(problem(), str(tmp_path), "s", None)
+    open_study(problem(), tmp_path, "s", None)
     changed = problem(changes=[(old, new)])
-    error = refused(lambda: open_study(changed, str(tmp_path), "s", None))
+    error = refused(lambda: open_study(changed, tmp_path, "s", None))
     assert said in error.problem
     assert error.key == "--study"
 
@@ -287,13 +288,13 @@ def test_a_study_may_lie_in_a_database(problem: Pose, tmp_path: Path) -> None:
     Driver(posed, tmp_path / "store", url=url).run(3)
     driver = Driver(posed, tmp_path / "store", url=url).run()
     assert_consistent(driver, 8)
-    assert find_study(posed, str(tmp_path), "two-shapes-tiny", url).best_value > 0
-    error = refused(lambda: open_study(posed, str(tmp_path), "s", "nosuch://x/y"))
+    assert find_study(posed, tmp_path, "two-shapes-tiny", url).best_value > 0
+    error = refused(lambda: open_study(posed, tmp_path, "s", "nosuch://x/y"))
     assert error.key == "--storage"
 
 
 def test_a_study_that_is_not_there_is_said_to_be_missing(problem: Pose, tmp_path: Path) -> None:
-    error = refused(lambda: find_study(problem(), str(tmp_path), "two-shapes-tiny", None))
+    error = refused(lambda: find_study(problem(), tmp_path, "two-shapes-tiny", None))
     assert "no study yet" in error.problem
     assert not (tmp_path / "studies").exists()
 
@@ -307,7 +308,7 @@ def test_nothing_pickled_in_a_study_is_run(problem: Pose, tmp_path: Path) -> Non
         def __reduce__(self) -> tuple[object, ...]:
             return os.mkdir, (str(tmp_path / "run"),)
 
-    path = journal(str(tmp_path), "two-shapes-tiny")
+    path = journal(tmp_path, "two-shapes-tiny")
     planted = 0
     lines = []
     for line in path.read_text().splitlines():
