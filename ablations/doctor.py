@@ -4,7 +4,6 @@ import os
 import platform
 import shutil
 import tempfile
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import psutil
 
 from cluster.connect import check_address, connect
 from cluster.console import quiet
-from cluster.nodes import LEAST_FREE_DISK, LEAST_FREE_MEMORY, Check, check_nodes, check_shared
+from cluster.nodes import LEAST_FREE_DISK, LEAST_FREE_MEMORY, Check, check_nodes
 from csl.errors import InputError
 from results.store import Store, StoreError
 
@@ -90,13 +89,6 @@ def _cluster(store: Store, address: str) -> tuple[Check, ...]:
             connect(address, None, Path(folder)) as joined,
         ):
             has = f"{address} has {joined.cpus:g} CPUs and {joined.gpus:g} GPUs"
-            return (Check("Ray", True, has), *check_nodes(store.address), *_work(store))
+            return (Check("Ray", True, has), *check_nodes(store))
     except InputError as error:
         return (Check("Ray", False, f"{address}: {error.problem}", error.remedy),)
-
-
-def _work(store: Store) -> tuple[Check, ...]:
-    """The work folder, where it is not the store itself."""
-    if store.is_folder or not store.has_work:
-        return ()
-    return tuple(replace(check, name="work folder") for check in check_shared(str(store.work)))

@@ -178,10 +178,7 @@ class OnRay:
             given = (
                 each for at in locations for each in (at.data_root, at.splits_root, at.weights)
             )
-            paths = [*dict.fromkeys(path for path in given if path)]
-            if not store.is_folder:
-                require_shared(str(store.work), (), "--work")
-            require_shared(store.address, paths)
+            require_shared(store, [*dict.fromkeys(path for path in given if path)])
 
 
 @contextmanager

@@ -30,6 +30,8 @@ LEAST_FREE_MEMORY = 2 * 2**30
 _PACKAGES = ("csl-ablations", "ray", "torch")
 _CLOCK_SECONDS = 2.0  # what leases and file times can live with
 _STORE = "shared store"
+_WORK = "work folder"
+_PATHS = "shared paths"
 _NODES = "nodes"
 _RESTART = "see that node's raylet.out and free memory, and restart its Ray"
 
@@ -44,12 +46,11 @@ class Check:
     remedy: str = ""
 
 
-def check_nodes(store: str, paths: Sequence[Path] = ()) -> tuple[Check, ...]:
+def check_nodes(store: Store, paths: Sequence[Path] = ()) -> tuple[Check, ...]:
     """Compare every live node with this process, which is connected to their Ray.
 
     Args:
-        store: the store's folder or URI. Every node writes a probe there; this process and every
-            other node have to see it.
+        store: every node writes a probe there; this process and every other node have to see it.
         paths: files and folders that every node has to have.
     """
     nodes = live_nodes()
@@ -68,9 +69,9 @@ def check_nodes(store: str, paths: Sequence[Path] = ()) -> tuple[Check, ...]:
 
 
 def check_shared(
-    store: str, paths: Sequence[Path] = (), nodes: tuple[Node, ...] | None = None
+    store: Store, paths: Sequence[Path] = (), nodes: tuple[Node, ...] | None = None
 ) -> tuple[Check, ...]:
-    """Whether every node sees this store and these paths; the quick part of ``check_nodes``.
+    """The quick part of ``check_nodes``: whether every node sees the store and the paths.
 
     Args:
         store, paths: as of ``check_nodes``.
@@ -80,35 +81,41 @@ def check_shared(
         nodes = live_nodes()
         if lost := ask(nodes, clock, lambda _: ()).lost:
             return (_verdict(_NODES, "", lost, _RESTART),)
-    checks = [_store(store, nodes)]
+    checks = [*_store(store, nodes)]
     if paths:
         absolute = [str(path.absolute()) for path in paths]
         seen = ask(nodes, missing, lambda _: (absolute,))
         wrong = seen.lost | {n: f"has no {', '.join(p)}" for n, p in seen.given.items() if p}
         remedy = "put data and weights on storage that every node mounts at the same path"
-        checks.append(_verdict("shared paths", ", ".join(absolute), wrong, remedy))
+        checks.append(_verdict(_PATHS, ", ".join(absolute), wrong, remedy))
     return tuple(checks)
 
 
-def require_shared(store: str, paths: Sequence[Path] = (), option: str = "--store") -> None:
-    """Refuse to go on where a node does not see the store, or the folder of ``option``, or a path.
+def require_shared(store: Store, paths: Sequence[Path] = ()) -> None:
+    """Refuse to go on where a node does not see the store, its work folder or a path.
 
     Raises:
         InputError: names the node and what it lacks, or why it does not answer.
     """
+    places = {
+        _STORE: ("--store", store.location),
+        _WORK: ("--work", store.work),
+        _PATHS: ("--data-root, --splits-root, --weights", ", ".join(map(str, paths))),
+    }
     for check in check_shared(store, paths):
-        if not check.ok:
-            if check.name == _NODES:
-                raise InputError(
-                    f"a node does not answer: {check.found}", key="--address", remedy=check.remedy
-                )
-            of_store = check.name == _STORE
+        if check.ok:
+            continue
+        if check.name == _NODES:
             raise InputError(
-                f"it is not the same on every node of the cluster: {check.found}",
-                key=option if of_store else "--data-root, --splits-root, --weights",
-                value=store if of_store else ", ".join(map(str, paths)),
-                remedy=check.remedy,
+                f"a node does not answer: {check.found}", key="--address", remedy=check.remedy
             )
+        key, value = places[check.name]
+        raise InputError(
+            f"it is not the same on every node of the cluster: {check.found}",
+            key=key,
+            value=value,
+            remedy=check.remedy,
+        )
 
 
 def _versions(seen: Answers) -> list[Check]:
@@ -163,20 +170,26 @@ def _free(what: str, seen: Answers, least: int) -> Check:
     )
 
 
-def _store(location: str, nodes: tuple[Node, ...]) -> Check:
+def _store(store: Store, nodes: tuple[Node, ...]) -> tuple[Check, ...]:
+    """The store, and its work folder where that is another place."""
     try:
-        Store(location).check_writable()
+        store.check_writable()
     except StoreError as error:
-        return Check(_STORE, False, f"{location}: {error.problem}", error.remedy)
-    if "://" in location:
-        seen = ask(nodes, write_to_uri, lambda _: (location,))
-        wrong = seen.lost | {name: text for name, text in seen.given.items() if text}
-    else:
-        wrong = _crossed(Path(location).absolute() / "records", nodes)
+        return (Check(_STORE, False, f"{error.file}: {error.problem}", error.remedy),)
+    if store.is_folder:
+        return (_folder(_STORE, Path(store.address) / "records", nodes),)
+    seen = ask(nodes, write_to_uri, lambda _: (store.location,))
+    wrong = seen.lost | {name: text for name, text in seen.given.items() if text}
+    found = f"{store.location}: {len(nodes)} nodes write to it"
+    remote = _verdict(_STORE, found, wrong, "give every node the address and the credentials")
+    return (remote, _folder(_WORK, store.work, nodes)) if store.has_work else (remote,)
+
+
+def _folder(name: str, folder: Path, nodes: tuple[Node, ...]) -> Check:
     return _verdict(
-        _STORE,
-        f"{location}: {len(nodes)} nodes write to it, and see what the others wrote",
-        wrong,
+        name,
+        f"{folder}: {len(nodes)} nodes write to it, and see what the others wrote",
+        _crossed(folder, nodes),
         "name a folder on storage that every node mounts at the same path and may write to",
     )
 

@@ -191,6 +191,7 @@ class Campaign:
         self.interrupted = False
         self._suspects = Suspects()
         self._trained_on: dict[int, str] = {}
+        self._going: frozenset[str] = frozenset()
         self._moving: set[int] = set()
         self._told = False
         self._noticed = time.monotonic()
@@ -259,9 +260,9 @@ class Campaign:
         """Have what trains on nodes that are about to be taken away stop with a checkpoint.
 
         Not what has several workers: those are none of the trial's own process."""
-        going = state.get_draining_nodes()
+        self._going = frozenset(state.get_draining_nodes())
         for index, wants in self.schedule.running.items():
-            on_it = wants.workers == 1 and self._trained_on.get(index) in going
+            on_it = wants.workers == 1 and self._trained_on.get(index) in self._going
             if on_it and index not in self._moving:
                 self._moving.add(index)
                 move_file(self.cluster.scratch, self.jobs[index]).touch()
@@ -273,8 +274,9 @@ class Campaign:
         self.watcher.reported(index, metrics)
 
     def to_avoid(self, index: int) -> frozenset[str]:
-        """The nodes that a training is not put on."""
-        return self._suspects.to_avoid(index, self.schedule.cluster.nodes)
+        """The nodes that a training is not put on; Ray puts nothing new on those that are about to
+        go, but Tune gives a process there that is done with its training another one."""
+        return self._going | self._suspects.to_avoid(index, self.schedule.cluster.nodes)
 
     def failed(
         self, index: int, failure: str, exception: str, node: str = "", *, lost: bool = False

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
@@ -139,7 +140,7 @@ class Store:
             StoreError: the location, or the work folder, cannot be written to.
         """
         if not self.is_folder and self.has_work:
-            Store(self.work).check_writable()
+            _check_folder(self.work)
         name = f".probe.{uuid4().hex}"
         self.files.write(RECORDS, name, lambda out: out(b"probe"))
         self.files.delete(self.files.info(RECORDS, name))
@@ -329,6 +330,19 @@ def work_folder(location: str, work: str | os.PathLike[str] | None) -> Path:
             "name one on shared storage by --work DIR (CSL_WORK), or a folder by --store",
         )
     return Path(work or location).resolve()
+
+
+def _check_folder(work: Path) -> None:
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=work, prefix=".probe."):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"the work folder cannot be written: {error.strerror}",
+            str(work),
+            "name a folder by --work that every node sees and may write to",
+        ) from error
 
 
 def folder_of(info: fs.FileInfo) -> str:

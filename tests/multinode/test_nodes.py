@@ -85,7 +85,8 @@ time.time = lambda: real() + 3600  # this machine's clock is an hour ahead of th
 import ray
 ray.init(address="{address}", log_to_driver=False)
 from cluster.nodes import check_nodes
-(check,) = (c for c in check_nodes("{store}") if c.name == "clocks of nodes")
+from results.store import Store
+(check,) = (c for c in check_nodes(Store("{store}")) if c.name == "clocks of nodes")
 print(check.ok, check.found)
 """
 
@@ -107,7 +108,8 @@ import ray
 from pathlib import Path
 ray.init(address="{address}", log_to_driver=False)
 from cluster.nodes import require_shared
-require_shared("{store}", [Path("{data}")])
+from results.store import Store
+require_shared(Store("{store}"), [Path("{data}")])
 """
 
 
