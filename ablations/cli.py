@@ -34,7 +34,7 @@ from ablations.request import (
 )
 from ablations.search.command import search
 from ablations.spec import load_setting
-from ablations.store import store_app
+from ablations.store import store_app, tidy
 from ablations.texts import Rule, RuleOption, TableFormat, committed, format_of, render_tables
 from ablations.watch import cancel, follow, watch
 from cluster.connect import is_submission
@@ -127,6 +127,8 @@ def run(
         console.print(f"Why a training failed: csl show {name} --store {request.store}")
     if after.to_run:
         console.print(f"{len(after.to_run)} still to run; the same command goes on with them.")
+    if plan.to_run and not interrupted:
+        tidy(store, console)
     asked = {each.named.key for each in plan.to_run}
     left = [each for each in after.to_run if each.named.key in asked]  # not beyond the limits
     if interrupted or left or failed:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from ablations.request import DEFAULT_STORE, StoreOption
 from csl.errors import InputError
@@ -38,6 +39,16 @@ def check(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
             print(f"left behind by a killed writer (csl store compact deletes it): {path}")
 
     _report(asdict(found), as_json, draw, found.faults)
+
+
+def tidy(store: Store, console: Console) -> None:
+    """At the end of a run: pack the store's files once they are many; may be interrupted."""
+    from results import upkeep
+
+    upkeep.compact_if_many(
+        store,
+        lambda files: console.print(f"Packing {files} records into few files (csl store compact)."),
+    )
 
 
 @store_app.command(epilog="Example: csl store compact --store s3://bucket/csl-store")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from csl.config import DataConfig, TrainingConfig
-from csl.data.entries import SplitLists, digest
+from csl.data.entries import SplitLists, canonical, digest_text
 from csl.data.files import split_files
 from csl.data.layouts import LAYOUTS
 from csl.data.lists import open_lists
@@ -47,7 +47,11 @@ class Training:
         """16 hex digits naming what was asked, without the data's content.
 
         Finds records on a machine that does not have the dataset."""
-        return digest([decisive(self.config), self.split, self.seed, SCHEMA])
+        return self.recipe_of(canonical(decisive(self.config)))
+
+    def recipe_of(self, configuration: str) -> str:
+        """``recipe``, for who has the canonical JSON of the decisive configuration already."""
+        return _digest_of(configuration, self.split, self.seed, SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -84,13 +88,28 @@ def identify_all(trainings: Iterable[tuple[Training, Locations]]) -> list[Identi
     def lists_of(data: DataConfig, split: str, locations: Locations) -> SplitLists:
         return open_lists(data, split, locations)
 
+    # Of hundreds of seeds all have the same configuration, the same object even.
+    texts: dict[int, tuple[TrainingConfig, str]] = {}
+
+    def text_of(config: TrainingConfig) -> str:
+        if id(config) not in texts:
+            texts[id(config)] = config, canonical(decisive(config))
+        return texts[id(config)][1]
+
     return [
-        _identify(each, lists_of(each.config.data, each.split, where), where)
+        _identify(each, text_of(each.config), lists_of(each.config.data, each.split, where), where)
         for each, where in trainings
     ]
 
 
-def _identify(training: Training, lists: SplitLists, locations: Locations) -> Identity:
+def _digest_of(configuration: str, *rest: object) -> str:
+    """``digest`` of [configuration, *rest], of which the first is canonical JSON already."""
+    return digest_text(f"[{configuration},{canonical(rest)[1:]}")
+
+
+def _identify(
+    training: Training, configuration: str, lists: SplitLists, locations: Locations
+) -> Identity:
     schedule, data = training.config.schedule, training.config.data
     if schedule.unlabeled_batch and not lists.unlabeled:
         raise InputError(
@@ -103,17 +122,10 @@ def _identify(training: Training, lists: SplitLists, locations: Locations) -> Id
         )
     weights = hash_weights(locations.weights) if training.config.network.pretrained else ""
     # The split's name is not identity: two names for the same lists are one training.
-    content = [
-        decisive(training.config),
-        training.seed,
-        lists.content_hash,
-        lists.fingerprint,
-        weights,
-        SCHEMA,
-    ]
+    content = (training.seed, lists.content_hash, lists.fingerprint, weights, SCHEMA)
     return Identity(
-        id=digest(content),
-        recipe=training.recipe,
+        id=_digest_of(configuration, *content),
+        recipe=training.recipe_of(configuration),
         split_hash=lists.content_hash,
         data_fingerprint=lists.fingerprint,
         weights_hash=weights,

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from results.schema import (
     SCHEMA_VERSION,
@@ -246,7 +245,7 @@ def with_parts(table: pa.Table, names: Sequence[str]) -> pa.Table:
     """Of each evaluation the named parts alone: its counts take longer to decode than the rest."""
     for name in EVALUATIONS:
         whole = table.column(name).combine_chunks()
-        parts = [pc.struct_field(whole, part) for part in names]
+        parts = [whole.field(part) for part in names]
         column = pa.StructArray.from_arrays(parts, names=names, mask=whole.is_null())
         table = table.set_column(table.schema.get_field_index(name), name, column)
     return table

@@ -45,7 +45,6 @@ FILE_REMEDY = (
     "its trainings run again if they are asked for"
 )
 _REMOTE_READERS = 8  # requests in flight, to hide their latency; a local file has none to hide
-_CHUNK = 64  # files that a thread takes at once: handing over one costs as much as reading it
 _NAMED = 10  # files that are skipped and named one by one: a store of another version has many
 _TRIES = 10  # of a reader that meets compaction after compaction
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0  # seconds, until a store out of reach is asked again
@@ -245,13 +244,10 @@ class Store:
     def _outcomes(
         self, listing: list[fs.FileInfo], read: Callable[[fs.FileInfo], list[T]]
     ) -> Iterable[list[T] | ValueError | FileNotFoundError]:
-        def attempt(chunk: list[fs.FileInfo]) -> list[list[T] | ValueError | FileNotFoundError]:
-            return [_attempt(read, info) for info in chunk]
-
-        chunks = [listing[start : start + _CHUNK] for start in range(0, len(listing), _CHUNK)]
-        with ThreadPoolExecutor(1 if self.files.is_local else _REMOTE_READERS) as pool:
-            for outcomes in pool.map(attempt, chunks):
-                yield from outcomes
+        if self.files.is_local:
+            return (_attempt(read, info) for info in listing)
+        with ThreadPoolExecutor(_REMOTE_READERS) as pool:
+            return list(pool.map(lambda info: _attempt(read, info), listing))
 
     def _headers(self, info: fs.FileInfo, prefix: str) -> list[Entry]:
         with self.files.open(info) as read:

@@ -108,6 +108,22 @@ def compact(store: Store) -> Moved:
     return Moved(attempts, files, deleted, tuple(faults))
 
 
+def compact_if_many(store: Store, announce: Callable[[int], None]) -> None:
+    """``compact``, once files of one attempt would fill a pack: every command opens each of them.
+
+    Args:
+        store: the store.
+        announce: told how many, before it begins.
+
+    Raises:
+        StoreError: the store is out of reach.
+    """
+    singles = len(store.files.listing(RECORDS))
+    if singles >= PACK_ROWS:
+        announce(singles)
+        compact(store)
+
+
 def merge(into: Store, other: Store) -> Moved:
     """Copy the attempts that ``other`` has and ``into`` lacks; a file of them byte by byte.
 

@@ -15,6 +15,7 @@ from ablations.request import Launch, Request, with_options
 from ablations.search.problem import pose
 from ablations.search.spec import Budget, load_search
 from ablations.spec import PAPERS, load_setting
+from ablations.store import tidy
 from cluster.connect import is_submission
 from csl.errors import InputError
 
@@ -118,5 +119,7 @@ def search(
         views.print_found(Console(width=None if sys.stdout.isatty() else 200), found)
     for path in views.write_found(out, found) if out is not None else ():
         print(f"written: {path}", file=sys.stderr)
+    if not (show or interrupted):
+        tidy(wanted.store, console)
     if interrupted or stopped:
         raise typer.Exit(130 if interrupted else 1)

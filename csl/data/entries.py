@@ -52,5 +52,14 @@ def hash_lists(labeled: Iterable[Entry], unlabeled: Iterable[Entry], val: Iterab
 
 def digest(content: object) -> str:
     """SHA-256 of a value's JSON, 16 hex digits; the order of its keys does not count."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return digest_text(canonical(content))
+
+
+def canonical(content: object) -> str:
+    """A value's JSON, however its keys are ordered."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def digest_text(text: str) -> str:
+    """SHA-256 of a text, 16 hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,11 +1,16 @@
 """``csl store``: what it prints, and how it ends."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
+from rich.console import Console
 
+from ablations.store import tidy
+from results import upkeep
 from results.store import Store
 from tests.ablations.conftest import Csl
 from tests.results.conftest import make_record
@@ -49,6 +54,25 @@ def test_compact_then_merge_then_export(csl: Csl, store: Store, tmp_path: Path) 
         ended = csl("store", "export", tmp_path / wrong, "--store", store.location)
         assert ended.code == 2
         assert "remedy:" in ended.err
+
+
+def test_a_run_that_ends_packs_what_would_fill_a_pack(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "PACK_ROWS", 4)
+    console = Console(file=io.StringIO())
+    assert isinstance(console.file, io.StringIO)
+    singles = fill(store)
+    before = store.headers()
+    tidy(store, console)
+    assert all(path.exists() for path in singles)
+    assert not console.file.getvalue()
+    fill(Store(store.location), 1)  # another attempt at the first
+    tidy(store, console)
+    assert not list((Path(store.location) / "records").iterdir())
+    assert "Packing 4 records" in console.file.getvalue()
+    assert set(before) < set(store.headers())
+    assert len(store.headers()) == 4
 
 
 def test_a_store_out_of_reach_is_one_message(csl: Csl) -> None:

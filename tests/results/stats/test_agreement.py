@@ -2,9 +2,11 @@
 
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import kendalltau
 
 from results.stats.agreement import kendall_tau, same_sign
 
@@ -27,6 +29,15 @@ def test_tau_counts_pairs(points: list[tuple[int, int]]) -> None:
         assert found is None
     else:
         assert found == pytest.approx(score / (norm[0] * norm[1]) ** 0.5)
+
+
+@STEADY
+@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=2, max_size=30))
+def test_tau_is_that_of_scipy(points: list[tuple[float, float]]) -> None:
+    ours, theirs = zip(*points, strict=True)
+    known = kendalltau(ours, theirs).statistic
+    found = kendall_tau(ours, theirs)
+    assert np.isnan(known) if found is None else found == pytest.approx(known)
 
 
 def test_signs() -> None:
