@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ablations.out import out_folder
 from ablations.select import Subject
 from csl.data.source import IGNORE
 from csl.errors import InputError, NotANumberError
@@ -68,17 +69,9 @@ def draw_pseudo_labels(subjects: Sequence[Subject], rows: int, folder: Path) -> 
         f"Images {', '.join(map(str, images))} of {count}, evenly over the list."
     )
     paths = tuple(folder / name for name in NAMES)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with out_folder(folder):
         for path in paths:
             draw_sheet(tiles, titles, subjects[0].class_names, caption, path)
-    except OSError as error:
-        raise InputError(
-            f"the folder cannot be written to: {error.strerror}",
-            file=folder,
-            key="--out",
-            remedy="give a folder, or where one can be made",
-        ) from error
     return paths
 
 

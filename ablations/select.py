@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.documents import explain
+from ablations.out import out_folder
 from ablations.views import without_nan
 from csl.config import SelectionConfig, TrainingConfig
 from csl.data.lists import SplitLists, open_lists
@@ -288,18 +289,10 @@ def write_report(folder: Path, report: Report) -> tuple[Path, ...]:
         plane.grid_concentration_reliable,
         report.subject.config.tau,
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with out_folder(folder):
         _write_csv(table, report_object(report))
         draw_feature_plane(figure, (png, pdf))
         draw_reliability(report.calibration, (diagram,))
-    except OSError as error:
-        raise InputError(
-            f"the folder cannot be written to: {error.strerror}",
-            file=folder,
-            key="--out",
-            remedy="give a folder, or where one can be made",
-        ) from error
     return paths
 
 

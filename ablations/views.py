@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.image_intervals import differences, interval_object
+from ablations.out import out_folder
 from csl.config import Frozen
-from csl.errors import InputError
 from results.schema import EpochMetrics, Header, Record
 from results.store import Store
 
@@ -299,16 +299,8 @@ def write_curves(folder: Path, records: Sequence[Record]) -> tuple[Path, ...]:
 
     paths = folder / "figure6.png", folder / "figure6.pdf"
     curves = {f"{r.launched_as} ({r.identity[:NAME]})": r.curve for r in records}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with out_folder(folder):
         draw_curves(curves, paths)
-    except OSError as error:
-        raise InputError(
-            f"the folder cannot be written to: {error.strerror}",
-            file=folder,
-            key="--out",
-            remedy="give a folder, or where one can be made",
-        ) from error
     return paths
 
 

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ablations.out import out_folder
 from ablations.search.names import short_keys, shown
 from ablations.search.report import Found
-from csl.errors import InputError
 from results.confirmed import Confirmed
 from results.escape import markdown
 from results.search import HeatMap, SearchTrial, best_so_far
@@ -64,19 +64,11 @@ def write_found(folder: Path, found: Found) -> tuple[Path, ...]:
     Raises:
         InputError: the folder cannot be written to.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with out_folder(folder):
         figures = _draw(folder, found)
         report, spec = folder / "report.md", folder / "confirmed.yaml"
         report.write_text(_report(found, figures), encoding="utf-8")
         spec.write_text(_spec(found), encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"cannot be written: {error.strerror}",
-            file=folder,
-            key="--out",
-            remedy="give a folder that can be written to",
-        ) from error
     return report, spec, *(path for path in figures)
 
 
