@@ -20,7 +20,6 @@ from tests.faults.test_trainings import TRIALS, workers_of
 SLEEPER = """
 import sys
 from dataclasses import replace
-from pathlib import Path
 from ablations.launch import _jobs
 from ablations.plan import make_plan
 from ablations.request import Choice, Request
@@ -32,7 +31,7 @@ request = Request(sys.argv[1], store=sys.argv[2], assignments=sys.argv[3:])
 choice = Choice()
 store = request.open_store()
 plan = make_plan(request.grids, request.places, store, choice.policy, choice.limits)
-(job,) = _jobs(plan, Path(sys.argv[2]))
+(job,) = _jobs(plan)
 job = replace(job, run=Run.new())
 with leased(job.folder, job.run.id, 1.0) as lease:
     try:
