@@ -28,6 +28,10 @@ _KIND = "csl"  # what our jobs are marked with
 _DASHBOARD = "give the address of the head's dashboard, http://HOST:8265; what was started runs on"
 _RUNTIME_FAULTS = (ValueError, TypeError, FileNotFoundError)
 
+# Another node that shares this one's file system unpacks the files anew, and takes away the folder
+# that the command started in: it goes on in a copy.
+_STAY = 'here=$(mktemp -d) && cp -R . "$here" && cd "$here" && exec '
+
 
 @dataclass(frozen=True)
 class RemoteJob:
@@ -90,7 +94,7 @@ def submit(
             wanted["working_dir"] = str(files)
         try:
             job: str = client.submit_job(
-                entrypoint=command,
+                entrypoint=_STAY + command,
                 submission_id=f"{_KIND}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
                 runtime_env={**wanted, "env_vars": variables},
                 metadata={"kind": _KIND},
@@ -177,7 +181,7 @@ def _job(details: Any) -> RemoteJob:
     return RemoteJob(
         id=details.submission_id,
         state=details.status.value,
-        command=details.entrypoint,
+        command=details.entrypoint.removeprefix(_STAY),
         started_at=datetime.fromtimestamp(details.start_time / 1000, UTC),
         exit_code=details.driver_exit_code,
     )
