@@ -28,8 +28,8 @@ _KIND = "csl"  # what our jobs are marked with
 _DASHBOARD = "give the address of the head's dashboard, http://HOST:8265; what was started runs on"
 _RUNTIME_FAULTS = (ValueError, TypeError, FileNotFoundError)
 
-# Another node that shares this one's file system unpacks the files anew, and takes away the folder
-# that the command started in: it goes on in a copy.
+# Another node that shares this one's file system unpacks sent files anew, and takes away the folder
+# of them that the command started in: it goes on in a copy.
 _STAY = 'here=$(mktemp -d) && cp -R . "$here" && cd "$here" && exec '
 
 
@@ -94,7 +94,7 @@ def submit(
             wanted["working_dir"] = str(files)
         try:
             job: str = client.submit_job(
-                entrypoint=_STAY + command,
+                entrypoint=command if files is None else _STAY + command,
                 submission_id=f"{_KIND}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
                 runtime_env={**wanted, "env_vars": variables},
                 metadata={"kind": _KIND},

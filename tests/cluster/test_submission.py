@@ -6,7 +6,10 @@ With a real Ray: tests/multinode/test_submission.py.
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,3 +91,21 @@ def test_what_a_command_line_would_have_exited_with() -> None:
     assert ended("FAILED", 2) == 2
     assert ended("FAILED", None) == 1, "killed before it had one"
     assert ended("STOPPED", None) == 130
+
+
+@pytest.mark.parametrize("sends", [True, False])
+def test_a_command_leaves_its_folder_where_files_were_sent_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sends: bool
+) -> None:
+    """Else it starts wherever the head's Ray does: in somebody's home, of which no copy is made."""
+    seen: dict[str, Any] = {}
+
+    class Client:
+        def submit_job(self, **given: Any) -> str:
+            seen.update(given)
+            return "job"
+
+    monkeypatch.setattr(submission, "_client", lambda address: nullcontext(Client()))
+    submission.submit("http://head:8265", "csl doctor", tmp_path if sends else None)
+    assert seen["entrypoint"].endswith("csl doctor")
+    assert ("cp -R" in seen["entrypoint"]) == sends == ("working_dir" in seen["runtime_env"])
