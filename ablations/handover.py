@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ablations.documents import mapping
-from ablations.request import DEFAULT_STORE, Request
+from ablations.request import DEFAULT_STORE, Request, refuse_credentials
 from cluster.submission import submit
 from csl.errors import InputError
 
@@ -92,8 +92,9 @@ def check_store(store: str, work: Path | None) -> None:
     """Refuse a store, or a work folder, whose place depends on where csl is called.
 
     Raises:
-        InputError: it is a relative path.
+        InputError: it is a relative path, or has a secret in it.
     """
+    refuse_credentials(store)
     if work is not None and not work.is_absolute():
         raise _relative("--work", work)
     if store != DEFAULT_STORE and "://" not in store and not Path(store).is_absolute():

@@ -55,6 +55,20 @@ def cache_folder(option: str) -> Path | None:
     return None if option == "none" else Path(option)
 
 
+def refuse_credentials(store: str) -> None:
+    """Refuse a store's address with a secret in it.
+
+    Raises:
+        InputError: it has one.
+    """
+    if "@" in store.partition("://")[2].partition("/")[0]:
+        raise InputError(
+            "the address has credentials, and records and jobs name the command that made them",
+            key="--store",
+            remedy="leave them out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
+
+
 @dataclass(frozen=True)
 class Request:
     """What every command about a grid takes: a spec, a setting, and what is changed of them."""
@@ -129,12 +143,7 @@ class Request:
             StoreError: it has no work folder.
             InputError: its address has a secret in it, which every record would have too.
         """
-        if "@" in self.store.partition("://")[2].partition("/")[0]:
-            raise InputError(
-                "the address has credentials, and records name the command that made them",
-                key="--store",
-                remedy="leave them out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-            )
+        refuse_credentials(self.store)
         work_folder(self.store, self.work)
         return self.open_store()
 

@@ -66,6 +66,13 @@ def test_paths_of_this_machine_are_refused(option: str, request_: Request) -> No
     assert "whole path" in caught.value.remedy
 
 
+def test_a_secret_in_an_address_goes_nowhere() -> None:
+    with pytest.raises(InputError) as caught:
+        check_places(Request("table5", store="s3://key:hidden@bucket/store"))
+    assert caught.value.key == "--store"
+    assert "hidden" not in str(caught.value)
+
+
 def test_the_work_folder_goes_along() -> None:
     words = command_there(["run", "t", "--work", "/w"], "s3://b/s", Path("/w")).split()
     assert words[-4:] == ["--store", "s3://b/s", "--work", "/w"]
