@@ -67,7 +67,7 @@ class History:
         self.headers = store.headers()
         self.code = code
         self.policy = policy
-        self._checkpoints = store.work / "checkpoints" if store.has_work else None
+        self._store = store
 
     @cached_property
     def latest(self) -> Mapping[str, Header]:
@@ -102,9 +102,8 @@ class History:
 
     @cached_property
     def _unfinished(self) -> frozenset[str]:
-        if self._checkpoints is None:
-            return frozenset()
-        return frozenset(path.parent.name for path in self._checkpoints.glob("*/*resume.pt"))
+        found = self._store.work.glob("checkpoints/*/*resume.pt") if self._store.has_work else ()
+        return frozenset(path.parent.name for path in found)
 
     def judge(self, named: Named, labels: Sequence[str]) -> Verdict:
         """Whether a training runs, and why; ``labels`` are what its cells are called."""

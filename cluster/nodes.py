@@ -177,12 +177,15 @@ def _store(store: Store, nodes: tuple[Node, ...]) -> tuple[Check, ...]:
     except StoreError as error:
         return (Check(_STORE, False, f"{error.file}: {error.problem}", error.remedy),)
     if store.is_folder:
-        return (_folder(_STORE, Path(store.address) / "records", nodes),)
-    seen = ask(nodes, write_to_uri, lambda _: (store.location,))
-    wrong = seen.lost | {name: text for name, text in seen.given.items() if text}
-    found = f"{store.location}: {len(nodes)} nodes write to it"
-    remote = _verdict(_STORE, found, wrong, "give every node the address and the credentials")
-    return (remote, _folder(_WORK, store.work, nodes)) if store.has_work else (remote,)
+        checks = [_folder(_STORE, Path(store.address) / "records", nodes)]
+    else:
+        seen = ask(nodes, write_to_uri, lambda _: (store.location,))
+        wrong = seen.lost | {name: text for name, text in seen.given.items() if text}
+        found = f"{store.location}: {len(nodes)} nodes write to it"
+        checks = [_verdict(_STORE, found, wrong, "give every node the address and credentials")]
+    if store.works_elsewhere:
+        checks.append(_folder(_WORK, store.work, nodes))
+    return tuple(checks)
 
 
 def _folder(name: str, folder: Path, nodes: tuple[Node, ...]) -> Check:

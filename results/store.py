@@ -103,9 +103,14 @@ class Store:
         return str(Path(self.location).resolve()) if self.is_folder else self.location
 
     @property
+    def works_elsewhere(self) -> bool:
+        """Whether its work folder is another place than its location."""
+        return self._work is not None
+
+    @property
     def has_work(self) -> bool:
         """Whether there is a work folder: not for an object store of which none was named."""
-        return self.is_folder or self._work is not None
+        return self.is_folder or self.works_elsewhere
 
     @property
     def work(self) -> Path:
@@ -138,7 +143,7 @@ class Store:
         Raises:
             StoreError: the location, or the work folder, cannot be written to.
         """
-        if not self.is_folder and self.has_work:
+        if self.works_elsewhere:
             _check_folder(self.work)
         name = f".probe.{uuid4().hex}"
         self.files.write(RECORDS, name, lambda out: out(b"probe"))

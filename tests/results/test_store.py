@@ -253,6 +253,25 @@ def test_check_writable_leaves_nothing(store: Store) -> None:
     assert files(store) == []
 
 
+def test_a_work_folder_of_its_own_is_tried_too(tmp_path: Path) -> None:
+    apart = Store(tmp_path / "store", tmp_path / "work")
+    apart.check_writable()
+    assert list((tmp_path / "work").iterdir()) == []
+    assert apart.work == tmp_path / "work"
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StoreError, match="work folder"):
+        Store(tmp_path / "store", tmp_path / "file").check_writable()
+
+
+def test_an_object_store_has_no_work_folder_unless_one_is_named(tmp_path: Path) -> None:
+    address = "s3://bucket/store?region=eu-west-1"
+    assert not Store(address).has_work
+    with pytest.raises(StoreError, match="--work"):
+        _ = Store(address).work
+    assert Store(address, tmp_path).work == tmp_path
+    assert Store(tmp_path).work == tmp_path
+
+
 def test_unknown_address() -> None:
     with pytest.raises(StoreError, match="address"):
         Store("carrier-pigeon://loft")
