@@ -21,7 +21,7 @@ _OTHER_LINES = 6  # of a terminal
 
 
 class ProgressView:
-    """A ``cluster.trials.Watcher`` on a console, used as a context; it keeps the tally.
+    """A ``cluster.campaign.Watcher`` on a console, used as a context; it keeps the tally.
 
     On a terminal: an overall bar with its estimate, and as many running trainings as there is room
     for. Otherwise a line per start and end, and for all that runs one at most every half minute. Of

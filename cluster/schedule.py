@@ -1,6 +1,6 @@
 """Takes what trainings want and what a cluster has; says which may start next, and when none may.
 
-Knows neither Ray nor files: ``cluster.trials`` asks it, and tells it what happened.
+Knows neither Ray nor files: ``cluster.campaign`` asks it, and tells it what happened.
 """
 
 import math

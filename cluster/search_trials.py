@@ -11,11 +11,12 @@ from typing import Any, Protocol, TypeVar
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
+from cluster.campaign import Campaign
 from cluster.connect import Cluster
 from cluster.controller import InOrder
 from cluster.jobs import Job, Resources, Safety
 from cluster.schedule import DEFAULT, Limits, Schedule, Start, Stop
-from cluster.trials import Campaign, run_campaign
+from cluster.trials import run_campaign
 from cluster.worker import Work, run_job
 
 _LOOK_EVERY = 1.0  # seconds between questions to a proposer that has nothing to run
@@ -181,7 +182,7 @@ class _Course(Campaign):
 
 
 class _Listener:
-    """A watcher of ``cluster.trials`` that tells the proposer."""
+    """A ``cluster.campaign.Watcher`` that tells the proposer."""
 
     def __init__(self, course: _Course, proposer: Proposer) -> None:
         self._course = course

@@ -44,7 +44,7 @@ Band = tuple[float, float]
 
 
 class Tally:
-    """Where all trainings of a run stand. It has the events of ``cluster.trials.Watcher``.
+    """Where all trainings of a run stand. It has the events of ``cluster.campaign.Watcher``.
 
     Args:
         jobs: by index.

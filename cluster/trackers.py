@@ -60,8 +60,8 @@ class Tracker(Protocol):
 
 
 class Trackers:
-    """A ``cluster.trials.Watcher``. A tracker that fails is left out from there on, with a warning:
-    the run does not need it.
+    """A ``cluster.campaign.Watcher``. A tracker that fails is left out from there on, with a
+    warning: the run does not need it.
 
     Args:
         names: of the trackers.
