@@ -16,7 +16,7 @@ from cluster.failures import cause_of, innermost, is_loss, name_failure
 from cluster.jobs import Job, RayNames, Resources
 from cluster.lease import HeldError, LeaseLostError, holder_of, leased
 from cluster.snapshot import runs_from
-from cluster.worker import Work, record_failure
+from cluster.worker import FAILING, Work, record_failure
 from csl.errors import StoppedError
 from results.schema import FINAL_FAILURES
 from results.store import UnreachableError
@@ -101,6 +101,7 @@ def _train(job: Job, work: Work, scratch: Path) -> dict[str, Any] | None:
         if is_loss(error):
             raise
         assert job.lease is not None, "it trains under a lease"
+        tune.report(FAILING)
         job.lease.check()
         record_failure(job, name_failure(error), error, started_at)
         return _failure(error)

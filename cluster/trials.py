@@ -22,7 +22,7 @@ from cluster.controller import Controller, InOrder
 from cluster.jobs import Job, Resources
 from cluster.schedule import DEFAULT, FreeIf, Limits, Schedule, Stop
 from cluster.trial import bundle, run_trial
-from cluster.worker import Work, run_job
+from cluster.worker import FAILING, Work, run_job
 
 MAX_RETRIES = 10
 """How often a training may be lost to its machines before it counts as failed."""
@@ -200,7 +200,7 @@ class _Bridge(tune.Callback):
     ) -> None:
         if "epoch" in result:
             self._campaign.reported(trial.config["index"], result)
-        else:
+        elif FAILING.keys().isdisjoint(result):
             self._last[trial.trial_id] = result
 
     def on_trial_complete(

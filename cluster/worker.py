@@ -45,6 +45,10 @@ PROGRESS = "progress.json"
 HUNG = "hung"
 """Stands beside the checkpoint of a training that its watchdog killed."""
 
+FAILING = {"failing": 1.0}
+"""Reported before a failure is recorded. A driver that is gone takes no report, and its end fails
+trainings that outlive it by a second; what it brought about is no failure of theirs."""
+
 Report = Callable[[dict[str, float]], None]
 Work = Callable[[Job, Report], None]
 """What a worker does with a job: ``run_job``, or a stand-in of the same shape in a benchmark."""
@@ -57,7 +61,8 @@ def run_job(job: Job, report: Report) -> None:
         job: what to train.
         report: called on every rank once per epoch with ``epoch``, ``epochs``, ``step``,
             ``seconds``, ``data_wait_seconds``, ``loss``, what is known of its pseudo-labels and,
-            where evaluated, ``mean_iou`` (percent).
+            where evaluated, ``mean_iou`` (percent); and with ``FAILING``. Returns once the driver
+            has heard it.
 
     Raises:
         StoppedError: one of the job's stop files is there.
@@ -125,8 +130,9 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
     except (StoppedError, LeaseLostError):
         raise
     except Exception as error:
-        check_lease()  # whoever has taken over may have brought this about
         if not distributed.is_initialized():
+            report(FAILING)
+            check_lease()  # whoever has taken over may have brought this about
             name = name_failure(error)
             record_failure(job, name, error, started_at, tuple(curve), hardware)
         raise

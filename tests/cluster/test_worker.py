@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from ablations.expand import Options, expand
 from ablations.spec import load_setting, load_spec
 from cluster.jobs import Code, Job, Resources
-from cluster.worker import HUNG, PROGRESS, failed_record, run_job
+from cluster.worker import FAILING, HUNG, PROGRESS, failed_record, run_job
 from csl.errors import InputError, NotANumberError
 from csl.identity import Training, identify
 from csl.locations import Locations
@@ -134,6 +135,20 @@ def test_a_lost_training_leaves_its_checkpoint_and_goes_on(tmp_path: Path, job: 
     assert [epoch.loss for epoch in record.curve] == [epoch.loss for epoch in other.curve]
 
 
+def test_what_fails_once_its_driver_is_gone_is_no_failure(job: Job) -> None:
+    reports = Reports(BrokenPipeError("its watchdog is gone"), after=1)
+
+    def report(metrics: dict[str, float]) -> None:
+        if metrics == FAILING:
+            sys.exit()  # where Tune stops a trial, it does so inside its report
+        reports(metrics)
+
+    with pytest.raises(SystemExit):
+        run_job(job, report)
+    assert Store(job.store).records() == ()
+    assert RESUME in files(job)
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(1)])
 def test_whatever_stops_the_process_is_no_result(job: Job, stop: BaseException) -> None:
     with pytest.raises(type(stop)):
@@ -174,7 +189,8 @@ def test_out_of_memory_is_recorded_and_can_go_on(job: Job) -> None:
 def test_a_record_keeps_the_end_of_what_its_worker_printed(job: Job) -> None:
     class Talkative(Reports):
         def __call__(self, metrics: dict[str, float]) -> None:
-            os.write(2, b"a library says something\n")
+            if metrics != FAILING:
+                os.write(2, b"a library says something\n")
             super().__call__(metrics)
 
     with pytest.raises(NotANumberError):
