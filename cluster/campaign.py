@@ -66,7 +66,7 @@ class Campaign:
         self.schedule = make_schedule(self._free_if)
         self.interrupted = False
         self._suspects = Suspects()
-        self._trained_on: dict[int, str] = {}
+        self._trained_on: dict[int, frozenset[str]] = {}  # nodes
         self._going: frozenset[str] = frozenset()
         self._moving: set[int] = set()
         self._told = False
@@ -118,7 +118,8 @@ class Campaign:
             self.failed(index, result["failure"], result["exception"], result.get("node", ""))
         else:
             elsewhere = "elsewhere" in result
-            self._suspects.finished(self._trained_on.pop(index, ""))
+            for node in self._trained_on.pop(index, ()):
+                self._suspects.finished(node)
             self.schedule.finished(index, elsewhere=elsewhere)
             self.watcher.finished(index, elsewhere=elsewhere)
 
@@ -140,19 +141,17 @@ class Campaign:
             self.watcher.stopped(index)
 
     def _leave_nodes_that_go(self) -> None:
-        """Have what trains on nodes that are about to be taken away stop with a checkpoint.
-
-        Not what has several workers: those are none of the trial's own process."""
+        """Have what trains on nodes that are about to be taken away stop with a checkpoint."""
         self._going = frozenset(state.get_draining_nodes())
-        for index, wants in self.schedule.running.items():
-            on_it = wants.workers == 1 and self._trained_on.get(index) in self._going
+        for index in self.schedule.running:
+            on_it = self._trained_on.get(index, frozenset()) & self._going
             if on_it and index not in self._moving:
                 self._moving.add(index)
                 move_file(self.cluster.scratch, self.jobs[index]).touch()
 
     def reported(self, index: int, metrics: dict[str, Any]) -> None:
         """An epoch was done."""
-        self._trained_on[index] = metrics.get("node", "")
+        self._trained_on[index] = frozenset(metrics.get("nodes", ()))
         self.schedule.did_an_epoch()
         self.watcher.reported(index, metrics)
 
@@ -182,9 +181,9 @@ class Campaign:
         hung = job.folder / HUNG
         failure = Failure.TIMED_OUT if hung.exists() else name_failure(error)
         hung.unlink(missing_ok=True)
-        node = self._trained_on.get(index)
-        if failure in (Failure.WORKER_CRASHED, Failure.NODE_LOST) and _was_to_go(node):
-            failure = Failure.PREEMPTED  # its process is missed before the node is
+        was_to_go = self._trained_on.get(index, frozenset()) & state.get_draining_nodes().keys()
+        if failure in (Failure.WORKER_CRASHED, Failure.NODE_LOST) and was_to_go:
+            failure = Failure.PREEMPTED  # Ray misses its process before the node
         holder = holder_of(job.folder) if job.resources.workers == 1 else None
         place = UNKNOWN if holder is None else Hardware(host=holder.process.host)
         try:
@@ -196,8 +195,3 @@ class Campaign:
     def _free_if(self, index: int) -> frozenset[str] | None:
         job = self.jobs[index]
         return self.watch.dead(job.folder, job.run.id)
-
-
-def _was_to_go(node: str | None) -> bool:
-    """Whether a node is drained for a preemption; one that Ray has not missed yet."""
-    return node in state.get_draining_nodes()

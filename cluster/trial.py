@@ -11,6 +11,7 @@ from ray import tune
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
+from torch import distributed
 
 from cluster.failures import cause_of, innermost, is_loss, name_failure
 from cluster.jobs import Job, RayNames, Resources
@@ -44,8 +45,8 @@ def run_trial(config: dict[str, Any], work: Work, scratch: Path) -> None:
     Its last report has one of these keys; none of them after a training that it finished itself:
     ``held`` (by whom), ``elsewhere`` (another driver finished it), ``stopped`` (perhaps with
     ``unreachable``: why the run has to stop), or ``failure`` (its
-    name) with ``exception`` (its class, or empty). Where it trained by itself, its reports have
-    Ray's id of the ``node``.
+    name) with ``exception`` (its class, or empty) and, where it trained by itself, Ray's id of the
+    ``node``. Each epoch's has the ids of its workers' ``nodes``.
 
     Raises:
         Exception: a machine or a process was lost; Tune starts the trial again.
@@ -90,7 +91,7 @@ def _train(job: Job, work: Work, scratch: Path) -> dict[str, Any] | None:
     node = ray.get_runtime_context().get_node_id()
     try:
         if job.resources.workers == 1:
-            work(job, lambda metrics: tune.report({**metrics, "node": node}))
+            work(job, lambda metrics: tune.report({**metrics, "nodes": [node]}))
         else:
             _spread(job, work, scratch)
     except _NO_FAILURE:
@@ -128,14 +129,20 @@ def _spread(job: Job, work: Work, scratch: Path) -> None:
             name=f"train-{job.identity.id}",
             storage_path=str(scratch),
             callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
-            failure_config=FailureConfig(max_failures=0),  # Tune retries
+            failure_config=FailureConfig(  # Tune retries
+                max_failures=0,
+                max_preemption_failures=0,  # type: ignore[call-arg]
+            ),
         ),
     )
     trainer.fit()
 
 
 def _work_as_one(config: dict[str, Any]) -> None:
-    config["work"](config["job"], ray.train.report)
+    nodes = [ray.get_runtime_context().get_node_id()] * distributed.get_world_size()
+    distributed.all_gather_object(nodes, nodes[0])
+    where = {"nodes": sorted({*nodes})}
+    config["work"](config["job"], lambda metrics: ray.train.report({**metrics, **where}))
 
 
 def bundle(wants: Resources) -> dict[str, float]:

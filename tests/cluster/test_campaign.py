@@ -14,6 +14,7 @@ from cluster.jobs import Job, Resources
 from cluster.schedule import Limits, Schedule, Stop
 
 ONE = Resources(workers=1, cpus=1, gpus=0.0)
+TWO = Resources(workers=2, cpus=1, gpus=0.0)
 
 
 class Told:
@@ -28,20 +29,20 @@ class Told:
 
 @pytest.fixture
 def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
-    """Two trainings that run on nodes "stays" and "goes", the second of which is announced."""
+    """Trainings on "stays", on "goes", whose end is announced, and of two workers on both."""
     monkeypatch.setattr(module.state, "get_draining_nodes", lambda: {"goes": 0})
-    cluster = Cluster(2, 0, tmp_path, may_grow=True)
-    jobs = [SimpleNamespace(identity=SimpleNamespace(id=name)) for name in "ab"]
+    cluster = Cluster(4, 0, tmp_path, may_grow=True)
+    jobs = [SimpleNamespace(identity=SimpleNamespace(id=name)) for name in "abc"]
     made = Campaign(
         cast("list[Job]", jobs),
         cluster,
         Told(),
-        lambda free: Schedule([ONE] * 2, cluster, Limits(0), free),
+        lambda free: Schedule([ONE, ONE, TWO], cluster, Limits(0), free),
         1.0,
     )
-    for index, node in enumerate(("stays", "goes")):
+    for index, nodes in enumerate((["stays"], ["goes"], ["goes", "stays"])):
         assert made.next() is not None
-        made.reported(index, {"node": node})
+        made.reported(index, {"nodes": nodes})
     made._leave_nodes_that_go()
     return made
 
@@ -54,23 +55,26 @@ def events(campaign: Campaign) -> list[tuple[str, int]]:
     return [event for event in cast("Any", campaign.watcher).events if event[0] != "reported"]
 
 
-def test_what_trains_there_alone_is_asked_and_starts_again_elsewhere(campaign: Campaign) -> None:
-    assert asked(campaign) == {"move-b"}
-    assert campaign.to_avoid(1) == {"goes"}
-    campaign.ended(1, {"stopped": True})
-    assert asked(campaign) == set()
-    assert events(campaign) == [("retried", 1)]
+@pytest.mark.parametrize(("index", "other"), [(1, "move-c"), (2, "move-b")])
+def test_what_trains_there_is_asked_and_starts_again_elsewhere(
+    campaign: Campaign, index: int, other: str
+) -> None:
+    assert asked(campaign) == {"move-b", "move-c"}
+    assert campaign.to_avoid(index) == {"goes"}
+    campaign.ended(index, {"stopped": True})
+    assert asked(campaign) == {other}
+    assert events(campaign) == [("retried", index)]
     start = campaign.next()
     assert start is not None
-    assert start.index == 1
+    assert start.index == index
     campaign._leave_nodes_that_go()
-    assert asked(campaign) == set(), "it is asked again before it has said where it is"
+    assert asked(campaign) == {other}, "it is asked again before it has said where it is"
 
 
 @pytest.mark.parametrize("result", [{}, {"held": "another"}, {"failure": "a", "exception": ""}])
 def test_however_it_ends_it_is_asked_no_longer(campaign: Campaign, result: dict[str, Any]) -> None:
     campaign.ended(1, result)
-    assert asked(campaign) == set()
+    assert asked(campaign) == {"move-c"}
 
 
 def test_a_run_that_stops_starts_nothing_again(campaign: Campaign) -> None:
