@@ -11,10 +11,24 @@ from typing import Any, Protocol
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from ablations.search import suggest
 from ablations.search.drivers import Drivers
+from ablations.search.marks import (
+    AGAIN,
+    DRIVER,
+    FAILURE,
+    HOURS,
+    NOT_ALLOWED,
+    SOURCE,
+    SURPLUS,
+    TRAININGS,
+    again,
+    counts,
+    is_lost,
+    is_twin,
+)
 from ablations.search.names import trial_label
 from ablations.search.problem import Problem
 from ablations.search.scores import scores
@@ -23,17 +37,6 @@ from cluster.jobs import Job
 from csl.errors import InputError
 from csl.identity import Identity, Training
 from results.schema import FINAL_FAILURES, Record
-
-# What trials say of themselves in the study.
-DRIVER = "driver"
-TRAININGS = "trainings"
-HOURS = "hours"
-SOURCE = "source"
-FAILURE = "failure"
-NOT_ALLOWED = "not allowed"
-SURPLUS = "surplus"
-AGAIN = "again"
-WARM = "warm start"
 
 _REJECTIONS = 20
 """Forbidden suggestions in a row before one is drawn at random instead."""
@@ -231,7 +234,7 @@ class Asker:
         trial.set_user_attr(TRAININGS, each.ids)
         self.open[trial.number] = each
         self.display.asked(trial.number, point)
-        twin = next((other for other in before if _is_twin(other, each.ids)), None)
+        twin = next((other for other in before if is_twin(other, each.ids)), None)
         each.follows = None if twin is None else twin.number
         return True
 
@@ -373,7 +376,7 @@ class Asker:
         while (before := one.user_attrs.get(AGAIN)) is not None:
             times, one = times + 1, self._stored(before)
         if times <= _MOST_LOSSES:
-            self.study.add_trial(_again(trial))
+            self.study.add_trial(again(trial))
             self.display.noted(f"trial {trial.number} was left unfinished; it is asked for again")
 
     def _of(self, key: str) -> _Open:
@@ -381,42 +384,6 @@ class Asker:
 
     def _stored(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]
-
-
-def counts(trial: FrozenTrial) -> bool:
-    """Whether a trial takes of the budget: what was asked for and tried, or is being tried."""
-    if WARM in trial.user_attrs or SURPLUS in trial.user_attrs or NOT_ALLOWED in trial.user_attrs:
-        return False
-    if trial.state == TrialState.FAIL:
-        return FAILURE in trial.user_attrs
-    return trial.state != TrialState.WAITING
-
-
-def is_lost(trial: FrozenTrial) -> bool:
-    """Whether a failed trial was given up, rather than tried."""
-    own = trial.user_attrs
-    return not (FAILURE in own or NOT_ALLOWED in own or SURPLUS in own)
-
-
-def _is_twin(other: FrozenTrial, ids: list[str]) -> bool:
-    """Whether a trial has the same trainings, and tells by its end what they come to."""
-    if other.user_attrs.get(TRAININGS) != ids:
-        return False
-    if other.state == TrialState.FAIL:
-        return FAILURE in other.user_attrs
-    return other.state in (TrialState.RUNNING, TrialState.PRUNED)
-
-
-def _again(trial: FrozenTrial) -> FrozenTrial:
-    """The same trial, to be asked for once more; what it reported is kept."""
-    return create_trial(
-        state=TrialState.WAITING,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs={AGAIN: trial.number},
-        system_attrs=trial.system_attrs,
-        intermediate_values=trial.intermediate_values,
-    )
 
 
 def _most_epochs(problem: Problem) -> int:

@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ablations.expand import Grid, Options, expand
-from ablations.search.asker import TRAININGS
+from ablations.search.marks import TRAININGS
 from ablations.search.names import said, short_keys
 from ablations.search.problem import Problem
 from ablations.search.suggest import point_of

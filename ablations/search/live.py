@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ablations.search.asker import FAILURE, SOURCE, WARM, counts
+from ablations.search.marks import FAILURE, SOURCE, WARM, counts
 from ablations.search.names import said, short_keys
 from ablations.search.space import Point
 from ablations.search.spec import SearchSpec

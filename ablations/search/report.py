@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ablations.expand import Grid
 from ablations.naming import name_all
-from ablations.search.asker import HOURS, NOT_ALLOWED, SOURCE, SURPLUS, WARM, counts, is_lost
 from ablations.search.confirm import candidates, confirmation
+from ablations.search.marks import HOURS, NOT_ALLOWED, SOURCE, SURPLUS, WARM, counts, is_lost
 from ablations.search.names import short_keys
 from ablations.search.problem import Problem
 from ablations.search.run import Search

@@ -7,8 +7,8 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from ablations.search import suggest
-from ablations.search.asker import SOURCE, TRAININGS, WARM
 from ablations.search.drivers import Drivers
+from ablations.search.marks import SOURCE, TRAININGS, WARM
 from ablations.search.problem import Problem
 from ablations.search.scores import scores
 from csl.config import TrainingConfig

@@ -20,7 +20,7 @@ from optuna.samplers import (
 from optuna.trial import TrialState
 
 from ablations.search import suggest
-from ablations.search.asker import FAILURE, HOURS, NOT_ALLOWED, SOURCE, TRAININGS, WARM
+from ablations.search.marks import FAILURE, HOURS, NOT_ALLOWED, SOURCE, TRAININGS, WARM
 from ablations.search.problem import Problem
 from csl.config import TrainingConfig
 from tests.ablations.conftest import refused

@@ -18,8 +18,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from ablations.search import suggest
-from ablations.search.asker import AGAIN, DRIVER, SURPLUS, counts
 from ablations.search.drivers import BEAT_SECONDS, STALE_SECONDS, Drivers
+from ablations.search.marks import AGAIN, DRIVER, SURPLUS, counts
 from ablations.search.study import find_study, journal, open_study
 from tests.ablations.conftest import refused
 from tests.ablations.search.conftest import SEARCH, Pose
