@@ -3,6 +3,7 @@
 Heavy libraries (torch, ray, pandas) are imported inside the commands that need them.
 """
 
+import gc
 import json
 import os
 import sys
@@ -42,6 +43,10 @@ from cluster.connect import is_submission
 from csl.errors import InputError
 from results.documents import DocumentError
 from results.store import Store, StoreError
+
+_GARBAGE = 300_000
+"""New objects until cycles among them are looked for: the records of a store have none, and to look
+every 700, as Python does, takes a tenth of the time of a table of ten thousand."""
 
 app = typer.Typer(
     name="csl",
@@ -320,6 +325,7 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 def main() -> None:
     """The command's entry: a user's mistake is one message and exit code 2."""
     warnings.showwarning = _warn
+    gc.set_threshold(_GARBAGE)
     try:
         app()
     except (InputError, StoreError, DocumentError) as error:

@@ -30,6 +30,15 @@ class Frozen(BaseModel):
     """Immutable, refuses unknown keys and refuses to guess a type (``"8"`` is not 8)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+    __slots__ = ("_known_hash",)  # neither compared nor copied, as an attribute of pydantic's is
+
+    def __hash__(self) -> int:
+        """Computed once: a plan asks a few configurations for theirs a hundred thousand times."""
+        known: int | None = getattr(self, "_known_hash", None)
+        if known is None:
+            known = hash((type(self), *(getattr(self, name) for name in type(self).model_fields)))
+            object.__setattr__(self, "_known_hash", known)
+        return known
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Configuration: what is refused, what is filled in, and profiles that fit it."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -158,6 +159,18 @@ def test_nothing_can_be_changed_afterwards() -> None:
     config = resolve({})
     with pytest.raises(ValidationError, match="frozen"):
         config.schedule.epochs = 3  # type: ignore[misc]
+
+
+def test_equal_configurations_are_one_key_and_changed_copies_another() -> None:
+    one, same = resolve({}), resolve({})
+    changed = one.schedule.model_copy(update={"epochs": 99})
+    for config in (one, changed, one.model_copy(update={"schedule": changed})):
+        assert hash(config) == hash(config.model_copy())
+        assert hash(config) == hash(pickle.loads(pickle.dumps(config)))
+    assert {one, same, one.model_copy(update={"schedule": changed})} == {
+        one,
+        resolve({"schedule.epochs": 99}),
+    }
 
 
 def test_scored_classes() -> None:
