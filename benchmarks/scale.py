@@ -120,8 +120,9 @@ def measure(
             import ray
             from ray import cloudpickle
 
-            from cluster import trials as tuned
+            from cluster import controller
             from cluster.metrics import CampaignMetrics, several
+            from cluster.trials import run_jobs
 
             this = sys.modules[__name__]
             for module in (overhead, this):
@@ -132,16 +133,16 @@ def measure(
                 [host.remote(seconds, epochs) for _ in range(processes)], itertools.count()
             )
 
-            class Manager(tuned.Actors):
+            class Manager(controller.Actors):
                 def add_actor(self, cls: Any, **particulars: Any) -> Any:
                     return super().add_actor(cls=stand_in, **particulars)
 
-            tuned.Actors = Manager  # type: ignore[misc]
+            controller.Actors = Manager  # type: ignore[misc]
             clock = overhead.Clock()
             metrics = CampaignMetrics("scale", [job.launched_as for job in jobs])
             seen = Running()
             began = time.perf_counter()
-            tuned.run_jobs(jobs, cluster, several(clock, metrics, seen), overhead.Sleep(0.0))
+            run_jobs(jobs, cluster, several(clock, metrics, seen), overhead.Sleep(0.0))
             wall = time.perf_counter() - began
         stored = Store(root / "store").headers()
         size = sum(path.stat().st_size for path in (root / "store" / "records").iterdir())
