@@ -67,7 +67,8 @@ def scale(trials: int) -> dict[str, float]:
 
             from cluster.trials import run_jobs
 
-            cloudpickle.register_pickle_by_value(overhead)  # workers have no such module
+            # workers have no such module
+            cloudpickle.register_pickle_by_value(overhead)  # type: ignore[no-untyped-call]
             clock, began = overhead.Clock(), time.perf_counter()
             run_jobs(jobs, cluster, clock, overhead.Sleep(0.0))
             wall = time.perf_counter() - began

@@ -67,7 +67,10 @@ def weak(image: Image.Image, mask: Image.Image, fill: int) -> tuple[Image.Image,
     long_side = random.randint(int(max(width, height) * 0.5), int(max(width, height) * 2.0))
     factor = long_side / max(width, height)
     width, height = int(width * factor + 0.5), int(height * factor + 0.5)
-    image, mask = image.resize((width, height), Image.BILINEAR), mask.resize((width, height), 0)
+    image, mask = (
+        image.resize((width, height), Image.Resampling.BILINEAR),
+        mask.resize((width, height), 0),
+    )
     if width < CROP or height < CROP:
         padded = max(width, CROP), max(height, CROP)
         larger, larger_mask = Image.new("RGB", padded), Image.new("L", padded, fill)

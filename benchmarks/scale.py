@@ -96,8 +96,8 @@ class Trials:
 
         self.hosts, self.slots, self.kind = hosts, slots, ActorClass
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override] # Ray asks for it
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # Ray asks for it
         return self.kind
 
     def options(self, **_: Any) -> "Trials":
@@ -125,16 +125,16 @@ def measure(
             from cluster.trials import run_jobs
 
             this = sys.modules[__name__]
-            for module in (overhead, this):
-                cloudpickle.register_pickle_by_value(module)  # workers have no such module
+            for module in (overhead, this):  # workers have no such module
+                cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
             threads = concurrent // processes + 1
-            host = ray.remote(num_cpus=0, max_concurrency=threads)(Host)
-            stand_in = Trials(
+            host = ray.remote(Host).options(num_cpus=0, max_concurrency=threads)
+            stand_in: Any = Trials(
                 [host.remote(seconds, epochs) for _ in range(processes)], itertools.count()
             )
 
             class Manager(controller.Actors):
-                def add_actor(self, cls: Any, **particulars: Any) -> Any:
+                def add_actor(self, *_: Any, **particulars: Any) -> Any:
                     return super().add_actor(cls=stand_in, **particulars)
 
             controller.Actors = Manager  # type: ignore[misc]

@@ -136,7 +136,7 @@ class PlainStep:
         with autocast(batch, self.config):
             loss = self.loss(batch, mix)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
 
 

@@ -98,7 +98,7 @@ def template(generator: random.Random) -> Record:
     def line(epoch: int) -> EpochMetrics:
         labels = PseudoLabels(*[counts(bins) for bins in [CLASSES] * 4 + [64] * 4 + [15] * 3])
         values = [generator.random() for _ in range(10)]
-        return EpochMetrics(epoch, 500 * epoch, *values, 0.1, labels)
+        return EpochMetrics(epoch, 500 * epoch, *values, 0.1, labels)  # type: ignore[call-arg, arg-type]
 
     now = datetime.now(UTC)
     packages = tuple(f"package-{index}==1.{index}.0" for index in range(10))
