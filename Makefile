@@ -3,7 +3,7 @@ PYTHON ?= python3
 STORE ?= csl-store
 BIN := .venv/bin
 
-.PHONY: demo test test-faults test-cluster audit setup
+.PHONY: demo test test-faults test-cluster test-benchmarks audit setup
 
 demo: setup
 	@$(BIN)/csl run table5 --store $(STORE)
@@ -23,6 +23,10 @@ test-faults: setup
 # Real clusters of several nodes on this machine: what make test is too short for.
 test-cluster: setup
 	$(BIN)/pytest tests/multinode
+
+# Every benchmark, at a size whose numbers say nothing: that none is left behind.
+test-benchmarks: setup
+	$(BIN)/pytest -m slow tests/test_benchmarks.py
 
 # Known vulnerabilities of what is installed; asks a database on the internet.
 audit: setup
