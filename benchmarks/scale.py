@@ -134,8 +134,8 @@ def measure(
             )
 
             class Manager(controller.Actors):
-                def add_actor(self, *_: Any, **particulars: Any) -> Any:
-                    return super().add_actor(cls=stand_in, **particulars)
+                def add_actor(self, *given: Any, **named: Any) -> Any:
+                    return super().add_actor(*given, **{**named, "cls": stand_in})
 
             controller.Actors = Manager  # type: ignore[misc]
             clock = overhead.Clock()
