@@ -97,7 +97,7 @@ def print_status(console: Console, seen: dict[str, Any]) -> None:
                 f"{each['epoch']}/{each['epochs']}",
                 "–" if score is None else f"{score:.1f}",
                 f"{idle} s ago" + (", stopped?" if idle > _STALE_SECONDS else ""),
-                Text(each["launched_as"]),
+                Text.from_ansi(each["launched_as"]),
             )
         console.print(table)
 
@@ -132,8 +132,8 @@ def print_runs(console: Console, rows: list[dict[str, Any]]) -> None:
         best, last = row["best_mean_iou"], row["last_mean_iou"]
         table.add_row(
             Text(row["identity"][:NAME]),
-            Text(row["launched_as"]),
-            Text(row["setting"]),
+            Text.from_ansi(row["launched_as"]),
+            Text.from_ansi(row["setting"]),
             f"{best:.1f} @{row['best_epoch']}" if best is not None else f"failed: {row['failure']}",
             "–" if last is None else f"{last:.1f}",
             f"{row['training_seconds']:.0f}"
@@ -174,11 +174,11 @@ def print_show(console: Console, record: Record, seen: dict[str, Any]) -> None:
     """One training on a page; ``seen`` is what ``show_object`` says of it."""
     for key in ("identity", "status", "failure", "launched_as", "setting", "split", "seed"):
         if seen[key] is not None:
-            console.print(f"{key:<12} {seen[key]}", highlight=False, markup=False)
+            _stored(console, f"{key:<12} {seen[key]}")
     if record.failure_detail:
-        console.print(record.failure_detail, highlight=False, markup=False)
+        _stored(console, record.failure_detail)
     if record.failure and record.log_tail:
-        console.print(f"The end of its log:\n{record.log_tail}", highlight=False, markup=False)
+        _stored(console, f"The end of its log:\n{record.log_tail}")
     _section(console, "configuration")
     text = yaml.safe_dump(seen["configuration"], sort_keys=False, default_flow_style=None)
     console.print(text.rstrip(), highlight=False, markup=False)
@@ -190,7 +190,7 @@ def print_show(console: Console, record: Record, seen: dict[str, Any]) -> None:
         **seen["provenance"],
     }.items():
         text = ", ".join(value) if isinstance(value, tuple) else value
-        console.print(f"{key:<17}{text}", highlight=False, markup=False)
+        _stored(console, f"{key:<17}{text}")
     if record.curve:
         _section(console, "curve")
         _print_curve(console, record.curve)
@@ -203,7 +203,9 @@ def print_show(console: Console, record: Record, seen: dict[str, Any]) -> None:
         for index, (name, iou) in enumerate(
             zip(record.class_names, record.best.class_iou, strict=True)
         ):
-            table.add_row(Text(name), f"{iou:.1f}", "yes" if index in record.scored_classes else "")
+            table.add_row(
+                Text.from_ansi(name), f"{iou:.1f}", "yes" if index in record.scored_classes else ""
+            )
         console.print(table)
         _print_over_images(console, seen["over_images"], seen["beside"])
 
@@ -225,7 +227,7 @@ def _print_over_images(
         for each in beside
     ]
     for line in lines:
-        console.print(line, highlight=False, markup=False)
+        _stored(console, line)
 
 
 def _print_curve(console: Console, curve: tuple[EpochMetrics, ...]) -> None:
@@ -327,6 +329,11 @@ def grid(*headings: str) -> Table:
     for index, heading in enumerate(headings):
         table.add_column(heading, no_wrap=index == 0, min_width=NAME if index == 0 else None)
     return table
+
+
+def _stored(console: Console, text: str) -> None:
+    """Print what a store says; a terminal is told colors by it, and nothing else."""
+    console.print(Text.from_ansi(text), highlight=False)
 
 
 def _section(console: Console, title: str) -> None:

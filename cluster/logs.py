@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.text import Text
+
 _TAIL_BYTES = 4000
 
 
@@ -31,7 +33,12 @@ def tail(folder: Path) -> str | None:
     """The end of every ``*.log`` of a folder, oldest first; None where nothing was printed."""
     logs = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime_ns)
     ends = [path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip() for path in logs]
-    return "\n".join(filter(None, ends))[-_TAIL_BYTES:] or None
+    return plain("\n".join(filter(None, ends)))[-_TAIL_BYTES:] or None
+
+
+def plain(text: str) -> str:
+    """It without a terminal's colors, and of a progress bar only its last state."""
+    return Text.from_ansi(text).plain
 
 
 def _redirect(targets: list[int]) -> None:

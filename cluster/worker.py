@@ -23,7 +23,7 @@ from cluster.failures import name_failure
 from cluster.jobs import UNKNOWN, Hardware, Job, provenance
 from cluster.lease import LeaseLostError
 from cluster.lease import clear as clear_leases
-from cluster.logs import printed_to, tail
+from cluster.logs import plain, printed_to, tail
 from cluster.watchdog import watched
 from csl import checkpoint
 from csl.data.source import class_names
@@ -217,7 +217,7 @@ def failed_record(
     hardware: Hardware = UNKNOWN,
 ) -> Record:
     """The record of an attempt that ended without a result, with the traceback's last frames."""
-    detail = "".join(traceback.format_exception(error)[-8:])[-4000:]
+    detail = plain("".join(traceback.format_exception(error)[-8:]))[-4000:]
     return _record(
         job,
         started_at,

@@ -224,3 +224,19 @@ def test_a_wrong_finding_shows_its_remedy() -> None:
     assert "[b]full" in text
     assert "buy another" in text
     assert "unneeded" not in text
+
+
+def test_a_store_from_elsewhere_gives_a_terminal_no_orders() -> None:
+    order = "\x1b]0;mine\x07\x1b[2J\x1b[31m"
+    told = record(
+        status="failed",
+        failure=Failure.WORKER_CRASHED,
+        failure_detail=f"why {order}",
+        log_tail=f"last words {order}",
+        launched_as=f"as {order}",
+        class_names=(f"cat {order}", "dog"),
+        best=record().best,
+    )
+    for text in (page(told), printed(lambda on: views.print_runs(on, [views.run_object(told)]))):
+        assert "as " in text
+        assert "\x1b" not in text

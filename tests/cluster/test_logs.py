@@ -54,3 +54,9 @@ def test_the_tail_is_bounded_and_empty_is_none(tmp_path: Path) -> None:
     assert len(kept) <= 4000
     assert kept.startswith("x")
     assert "the end" in kept
+
+
+def test_the_tail_is_plain_text(tmp_path: Path) -> None:
+    log = "10%\r20%\r30%\n\x1b[36m(train pid=7)\x1b[0m it is  wrong\n\n  File"
+    (tmp_path / "worker-0.log").write_text(log)
+    assert tail(tmp_path) == "30%\n(train pid=7) it is  wrong\n\n  File"
