@@ -2,13 +2,15 @@
 
 import json
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from csl.config import TrainingConfig
 from csl.data.layouts import LAYOUTS
@@ -18,6 +20,23 @@ Model = TypeVar("Model", bound=BaseModel)
 
 UNKNOWN_KEY = "extra_forbidden"
 """Pydantic's name for it."""
+
+_LONGEST = 10_000_000
+"""Characters of a document written out; aliases of aliases make a gigabyte of a few lines."""
+
+_WORDS = {
+    "missing": ("is missing", "add it"),
+    "string_pattern_mismatch": ("not a name", "use letters, digits, - and _"),
+    "string_type": ("not a text", "put it in quotes"),
+    "tuple_type": ("not a list", "write [a, b]"),
+    "dict_type": ("not a mapping", "write {{key: value}}"),
+    "model_type": ("not a mapping", "write {{key: value}}"),
+    "model_attributes_type": ("not a mapping", "write {{key: value}}"),
+    "too_short": ("too few entries", "name at least {min_length}"),
+    "too_long": ("too many entries", "name at most {max_length}"),
+    "literal_error": ("not one of what there is", "use one of {expected}"),
+}
+"""Pydantic's names of faults, and what a person would say of each, with a remedy."""
 
 UNION_TAG = ("union_tag_not_found", "union_tag_invalid")
 """Pydantic's names for a dataset or architecture that is not said, or not known."""
@@ -69,7 +88,7 @@ def parse(text: str | IO[str], file: object, key: object = None) -> Any:
             remedy="mend it; text that looks like something else goes in quotes",
         ) from error
     try:
-        return json.loads(json.dumps(content))
+        return json.loads(_written_out(content))
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"holds a value that no configuration can hold: {error}",
@@ -78,6 +97,16 @@ def parse(text: str | IO[str], file: object, key: object = None) -> Any:
             value=None if key is None else text,
             remedy="use text, numbers, true, false and lists; put a date in quotes",
         ) from error
+
+
+def _written_out(content: Any) -> str:
+    parts, length = [], 0
+    for part in json.JSONEncoder().iterencode(content):
+        parts.append(part)
+        length += len(part)
+        if length > _LONGEST:
+            raise ValueError("with all aliases written out it is too long")
+    return "".join(parts)
 
 
 def find(name: str, folder: str, base: Path = Path()) -> Path:
@@ -149,12 +178,30 @@ def validate(content: dict[str, Any], model: type[Model], file: object) -> Model
     try:
         return model.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        raise explain(error, file) from error
+        raise explain(error, file, model.model_fields) from error
 
 
-def explain(error: ValidationError, file: object) -> InputError:
-    """The first fault of a validation, in the user's words."""
-    fault = error.errors(include_url=False)[0]
+def first_fault(error: ValidationError) -> ErrorDetails:
+    """What to say first: a misspelled key, of which another that is missing may only follow."""
+    faults = error.errors(include_url=False)
+    return next((each for each in faults if each["type"] == UNKNOWN_KEY), faults[0])
+
+
+def did_you_mean(key: str, known: Iterable[str], otherwise: str = "mend its name") -> str:
+    """A remedy for a misspelled key."""
+    close = get_close_matches(key, [*known], n=1)
+    return f"did you mean {close[0]}?" if close else otherwise
+
+
+def explain(error: ValidationError, file: object, known: Iterable[str] = ()) -> InputError:
+    """A validation's first fault, in the user's words.
+
+    Args:
+        error: what pydantic found.
+        file: where that is from.
+        known: the keys that the document itself may have, for one that is misspelled.
+    """
+    fault = first_fault(error)
     # A discriminated union puts its tag into the path; it is no key of the document.
     unions = error.title == TrainingConfig.__name__
     tags = ("shapes", *LAYOUTS, "deeplabv3plus", "segformer", "dpt") if unions else ()
@@ -163,7 +210,8 @@ def explain(error: ValidationError, file: object) -> InputError:
         del path[2:3]  # likewise: which kind of entry or parameter it is
     key = ".".join(str(part) for part in path if part not in tags)
     if fault["type"] == UNKNOWN_KEY:
-        return InputError("unknown key", file=file, key=key, remedy="remove it, or mend its name")
+        remedy = did_you_mean(key, known if len(path) == 1 else (), "remove it, or mend its name")
+        return InputError("unknown key", file=file, key=key, remedy=remedy)
     said = fault.get("ctx", {})  # what our own validators say of key, value and remedy
     if fault["type"] in UNION_TAG:
         tag = said["discriminator"].strip("'")
@@ -175,14 +223,15 @@ def explain(error: ValidationError, file: object) -> InputError:
             value=said.get("tag"),
             remedy=wanted or "add it; the packaged settings show how",
         )
-    problem = fault["msg"][0].lower() + fault["msg"][1:]
-    if fault["type"] == "missing":
-        return InputError(problem, file=file, key=key, remedy="add it")
+    problem, remedy = _WORDS.get(fault["type"], (fault["msg"], "give a value that fits"))
+    problem = problem[0].lower() + problem[1:]
     given = fault["input"]
+    if fault["type"] == "missing":
+        given = None
     return InputError(
         problem,
         file=file,
         key=".".join(filter(None, (key, said.get("key")))) or None,
         value=said.get("value", None if isinstance(given, dict) else given),
-        remedy=said.get("remedy", "give a value that fits"),
+        remedy=said.get("remedy", remedy.format(**said)),
     )

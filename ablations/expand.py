@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablations.layers import Layer, command_line, did_you_mean, profile, resolve
+from ablations.documents import did_you_mean
+from ablations.layers import Layer, command_line, profile, resolve
 from ablations.spec import Setting, Spec, TableDesign, load_setting
 from ablations.variants import Variant, fill
 from csl.config import TrainingConfig, flatten

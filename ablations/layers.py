@@ -3,12 +3,11 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
 
-from ablations.documents import UNKNOWN_KEY, explain, parse
+from ablations.documents import UNKNOWN_KEY, did_you_mean, explain, first_fault, parse
 from ablations.spec import Setting
 from csl.config import PROFILES, ShapesData, TrainingConfig, flatten
 from csl.errors import InputError
@@ -86,18 +85,18 @@ def resolve(layers: Sequence[Layer]) -> TrainingConfig:
     try:
         return TrainingConfig.model_validate_json(json.dumps(merged))
     except ValidationError as error:
-        wrong = explain(error, file=None)
+        wrong, kind = explain(error, file=None), first_fault(error)["type"]
         # A key that nobody set is missing: settings are where it belongs.
         source = next(
             (layer.source for layer in reversed(layers) if _names(layer.values, wrong.key)),
             layers[_SETTING].source,
         )
         remedy = wrong.remedy
-        if error.errors()[0]["type"] == UNKNOWN_KEY and wrong.key is not None:
+        if kind == UNKNOWN_KEY and wrong.key is not None:
             known = flatten(TrainingConfig(data=ShapesData()).model_dump())
             # A key of another architecture is spelled well enough.
             remedy = remedy if wrong.key in known else did_you_mean(wrong.key, known, remedy)
-        if error.errors()[0]["type"] == "missing":
+        if kind == "missing":
             remedy = f"give it by --set {wrong.key}=VALUE, or add it to a setting of your own"
         raise InputError(
             wrong.problem,
@@ -138,9 +137,3 @@ def _names(values: Mapping[str, Any], key: str | None) -> bool:
         f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.")
         for name in flatten(values)
     )
-
-
-def did_you_mean(key: str, known: Iterable[str], otherwise: str = "mend its name") -> str:
-    """A remedy for a misspelled key."""
-    close = get_close_matches(key, [*known], n=1)
-    return f"did you mean {close[0]}?" if close else otherwise

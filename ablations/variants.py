@@ -5,6 +5,7 @@ An entry is one variant, or a rule that makes several: ``grid``, ``zip``, ``one_
 """
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Self
@@ -13,12 +14,14 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from csl.config import Frozen, fault
 
-Name = Annotated[str, Field(min_length=1, max_length=80)]
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=80)]
+"""One line of text."""
 Keys = dict[str, Any]
 """Dotted configuration keys and what they are set to."""
 Axes = Annotated[dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Field(min_length=1)]
 Parts = Annotated[dict[Name, Keys], Field(min_length=1)]
 
+_MOST = 10_000  # variants of one grid
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -96,6 +99,14 @@ class Grid(_Combined):
     @model_validator(mode="after")
     def _named(self) -> Self:
         _check_placeholders(self.name or "", tuple(self.grid))
+        count = math.prod(map(len, self.grid.values()))
+        if count > _MOST:
+            raise fault(
+                f"a grid of {count:,} variants",
+                key="grid",
+                value=None,
+                remedy=f"stay under {_MOST:,}, or search it: csl search",
+            )
         return self
 
 

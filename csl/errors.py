@@ -32,7 +32,7 @@ class InputError(ValueError):
 
     def __str__(self) -> str:
         where = [
-            f"{name}: {given}"
+            f"{name}: {_one_line(given)}"
             for name, given in (("file", self.file), ("key", self.key), ("value", self.value))
             if given is not None
         ]
@@ -41,6 +41,12 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments: without this the error cannot cross a process boundary.
         return _rebuild, (self.problem, self.remedy, self.file, self.key, self.value)
+
+
+def _one_line(given: object) -> str:
+    """Text as it is, unless a terminal would do anything but show it."""
+    text = str(given)
+    return text if text.isprintable() else repr(text)
 
 
 def _rebuild(problem: str, remedy: str, file: object, key: object, value: object) -> InputError:

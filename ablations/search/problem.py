@@ -7,8 +7,9 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from ablations.documents import did_you_mean, validate
 from ablations.expand import Options
-from ablations.layers import Layer, command_line, did_you_mean, profile, resolve
+from ablations.layers import Layer, command_line, profile, resolve
 from ablations.search.space import Choice, Point, draws
 from ablations.search.spec import SearchSpec
 from ablations.spec import Setting
@@ -166,8 +167,6 @@ def pose(spec: tuple[SearchSpec, str], setting: tuple[Setting, str], options: Op
 
 
 def _revalidated(spec: SearchSpec, changes: dict[str, Any]) -> SearchSpec:
-    from ablations.documents import validate
-
     content = json.loads(spec.model_dump_json(by_alias=True, exclude_unset=True))
     return validate({**content, **changes}, SearchSpec, "--seeds and --splits")
 

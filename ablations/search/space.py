@@ -17,6 +17,8 @@ from csl.config import Frozen, fault
 
 Point = Mapping[str, Any]
 
+_MOST = 1_000_000  # values of a parameter
+
 
 def same(one: Any, other: Any) -> bool:
     """Whether two values make one configuration: 8 and 8.0 do, 1 and true do not."""
@@ -67,6 +69,13 @@ class _Numeric(_Parameter):
         if step is None:
             return
         steps = (high - low) / step
+        if steps > _MOST:
+            raise fault(
+                f"more than {_MOST:,} values",
+                key="step",
+                value=step,
+                remedy="take larger steps",
+            )
         if not math.isclose(steps, round(steps), abs_tol=1e-9):
             raise fault(
                 "the upper bound is not a whole number of steps from the lower one",
@@ -202,7 +211,7 @@ _KINDS = {"float": Float, "int": Integer, "choice": Choice}
 def _kind(parameter: Any) -> str | None:
     if isinstance(parameter, dict):
         return next((kind for kind in _KINDS if kind in parameter), None)
-    return next(kind for kind, model in _KINDS.items() if isinstance(parameter, model))
+    return next((kind for kind, model in _KINDS.items() if isinstance(parameter, model)), None)
 
 
 Parameter = Annotated[

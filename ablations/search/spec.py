@@ -24,6 +24,7 @@ SamplerName = Literal[
 PrunerName = Literal["none", "asha", "hyperband", "median", "wilcoxon"]
 
 _WILCOXON_BLOCKS = 5
+_LARGEST_GRID = 100_000
 _ONE_OBJECTIVE = ("cmaes",)
 _UNCONDITIONAL = ("gp", "cmaes", "grid", "qmc")
 
@@ -239,6 +240,10 @@ class SearchSpec(Frozen):
             endless = next(key for key, each in self.space.items() if each.values() is None)
             self._refuse_sampler(
                 f"cannot try every value of {endless}", "give it a step, or list a choice"
+            )
+        if name == "grid" and (self.grid_size or 0) > _LARGEST_GRID:
+            self._refuse_sampler(
+                f"would try {self.grid_size:,} points", "take larger steps, or multivariate_tpe"
             )
 
     def _refuse_sampler(self, problem: str, remedy: str) -> None:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ablations.documents import find, read, validate
+from ablations.documents import find, mapping, read, validate
 from ablations.spec import Setting, Spec, load_setting, load_spec
 from csl.config import TrainingConfig
 from csl.data.layouts import LAYOUTS
+from csl.errors import InputError
 from tests.ablations.conftest import SPEC, refused
 
 
@@ -133,3 +134,28 @@ def test_a_fault_in_the_data_is_named_as_the_document_has_it(dataset: str) -> No
     content = {"data": {"dataset": dataset, "classes": 1}}
     error = refused(lambda: validate(content, TrainingConfig, "mine.yaml"))
     assert (error.key, error.value) == ("data.classes", 1)
+
+
+def test_a_misspelled_key_comes_before_the_one_that_is_missing_for_it(file: Path) -> None:
+    file.write_text("abuot: x\n")
+    error = refused(lambda: read(file, Setting))
+    assert (error.problem, error.key) == ("unknown key", "abuot")
+    assert error.remedy == "did you mean about?"
+
+
+def test_aliases_of_aliases_are_not_written_out(file: Path) -> None:
+    of_ten = [", ".join([f"*a{i}"] * 10) for i in range(9)]
+    lines = ["a0: &a0 [x]", *(f"a{i}: &a{i} [{each}]" for i, each in enumerate(of_ten, start=1))]
+    file.write_text("\n".join(lines))
+    assert "too long" in refused(lambda: mapping(file)).problem
+
+
+def test_a_value_is_shown_on_one_line_and_gives_a_terminal_no_orders() -> None:
+    error = InputError("wrong", remedy="mend it", file="a\nb", key="k", value="\x1b[2Jé")
+    assert str(error).splitlines() == [
+        "wrong",
+        r"  file: 'a\nb'",
+        "  key: k",
+        r"  value: '\x1b[2Jé'",
+        "  remedy: mend it",
+    ]

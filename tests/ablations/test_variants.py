@@ -97,6 +97,9 @@ def test_add_one_has_one_part_and_drop_one_all_but_one(spec: Any) -> None:
     }
 
 
+LARGE_GRID = f"{{grid: {{{', '.join(f'{key}: {[*range(10)]}' for key in 'abcdefgh')}}}}}"
+
+
 @given(
     st.dictionaries(
         st.sampled_from(["loss.strong", "loss.masked", "loss.feature"]),
@@ -118,9 +121,9 @@ def test_no_combination_of_a_grid_is_lost_or_doubled(axes: dict[str, list[int]])
 @pytest.mark.parametrize(
     ("entry", "key", "fault"),
     [
-        ("{grid: {}}", "variants.1.grid", "at least 1 item"),
-        ("{grid: {masking.patch: []}}", "variants.1.grid.masking.patch", "at least 1 item"),
-        ("{grid: {masking.patch: 8}}", "variants.1.grid.masking.patch", "valid array"),
+        ("{grid: {}}", "variants.1.grid", "too few"),
+        ("{grid: {masking.patch: []}}", "variants.1.grid.masking.patch", "too few"),
+        ("{grid: {masking.patch: 8}}", "variants.1.grid.masking.patch", "not a list"),
         (
             '{grid: {masking.patch: [8]}, name: "s={patch}"}',
             "variants.1.name",
@@ -133,14 +136,15 @@ def test_no_combination_of_a_grid_is_lost_or_doubled(axes: dict[str, list[int]])
             "different length",
         ),
         ('{one_at_a_time: {masking.patch: [8]}, name: "{axis}"}', "variants.1.name", "unknown"),
-        ("{add_one: {}}", "variants.1.add_one", "at least 1 item"),
+        ("{add_one: {}}", "variants.1.add_one", "too few"),
         ('{drop_one: {a: {loss.strong: 1.0}}, name: "{key}"}', "variants.1.name", "unknown"),
         (
             "{grid: {masking.patch: [8]}, zip: {loss.strong: [1.0]}}",
             "variants.1.zip",
             "unknown key",
         ),
-        ("{sett: {}}", "variants.1.name", "required"),
+        ("{sett: {}}", "variants.1.sett", "unknown key"),
+        (LARGE_GRID, "variants.1.grid", "a grid of 100,000,000 variants"),
         ("{grid: {masking.patch: [8]}, colour: red}", "variants.1.colour", "unknown key"),
     ],
 )
