@@ -3,7 +3,9 @@
 Heavy libraries (torch, ray, pandas) are imported inside the commands that need them.
 """
 
+import errno
 import gc
+import io
 import json
 import os
 import sys
@@ -32,6 +34,7 @@ from ablations.request import (
     StoreOption,
     WorkOption,
     distinct,
+    to_read,
     with_options,
 )
 from ablations.search.command import search
@@ -100,7 +103,15 @@ def run(
 
     Running it again repeats nothing; after any kill, the same command goes on."""
     grids = request.grids
-    if launch.address is not None and is_submission(launch.address):
+    handed_over = launch.address is not None and is_submission(launch.address)
+    if runtime_env is not None and not handed_over:
+        raise InputError(
+            "only a run that is handed over has a runtime environment of its own",
+            key="--runtime-env",
+            value=runtime_env,
+            remedy="give --address http://HEAD:8265, or leave it out",
+        )
+    if launch.address is not None and handed_over:
         hand_over(request, sys.argv[1:], launch.address, runtime_env)
         return
     store = request.open_for_training()
@@ -187,7 +198,7 @@ def status(
     store: StoreOption = DEFAULT_STORE, work: WorkOption = None, as_json: JsonOption = False
 ) -> None:
     """Show what the store holds and what is under way."""
-    seen = views.status_object(Store(store, work))
+    seen = views.status_object(to_read(store, work))
     views.show_either(seen, as_json, lambda console: views.print_status(console, seen))
 
 
@@ -198,7 +209,7 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """List every stored attempt."""
-    headers = [h for h in Store(store).headers() if not failed or h.status == "failed"]
+    headers = [h for h in to_read(store).headers() if not failed or h.status == "failed"]
     rows = [views.run_object(header) for header in headers]
     views.show_either({"runs": rows}, as_json, lambda console: views.print_runs(console, rows))
 
@@ -221,7 +232,8 @@ def show(
 ) -> None:
     """Show one training: configuration, provenance, curve, IoU per class, mIoU over images."""
     record = Store(store).find(run)
-    others = [Store(store).find(name.strip()) for name in beside.split(",")] if beside else []
+    names = distinct("--beside", beside) if beside else ()
+    others = [Store(store).find(name) for name in names]
     for path in views.write_curves(out, [record, *others]) if out else ():
         print(f"written: {path}", file=sys.stderr)
     seen = views.show_object(record, () if out else others)
@@ -238,11 +250,14 @@ def new(
     setting: Annotated[
         str, typer.Option(help="Where keys and values are tried out; see csl run.")
     ] = "shapes",
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Override key=value of it; may be repeated.")
+    ] = None,
 ) -> None:
     """Write a spec of your own to start from: every combination of some keys' values."""
     from ablations.scaffold import scaffold
 
-    spec = scaffold(file, tuple(over or ()), setting)
+    spec = scaffold(file, tuple(over or ()), setting, tuple(assignments or ()))
     print(f"{file}: {len(spec.expanded)} variants. Edit it, then: csl plan {file}")
 
 
@@ -326,11 +341,28 @@ def main() -> None:
     """The command's entry: a user's mistake is one message and exit code 2."""
     warnings.showwarning = _warn
     gc.set_threshold(_GARBAGE)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack ± and ─
+            stream.reconfigure(errors="replace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except (InputError, StoreError, DocumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         # The reader of a pipe (head, less) has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _give_up_output()
+        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _give_up_output() -> None:
+    """Or Python would write what is left of it at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,7 @@
 """Takes a YAML file; gives it validated, or one error that names file, key and value."""
 
 import json
+import os
 import re
 from collections.abc import Hashable, Iterable
 from difflib import get_close_matches
@@ -15,14 +16,12 @@ from pydantic_core import ErrorDetails
 from csl.config import TrainingConfig
 from csl.data.layouts import LAYOUTS
 from csl.errors import InputError
+from results.documents import YAML_FAULTS, written_out
 
 Model = TypeVar("Model", bound=BaseModel)
 
 UNKNOWN_KEY = "extra_forbidden"
 """Pydantic's name for it."""
-
-_LONGEST = 10_000_000
-"""Characters of a document written out; aliases of aliases make a gigabyte of a few lines."""
 
 _WORDS = {
     "missing": ("is missing", "add it"),
@@ -44,7 +43,7 @@ UNION_TAG = ("union_tag_not_found", "union_tag_invalid")
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice, where YAML lets the last one win silently, and
-    that reads 1e-3 as the number it is, where YAML 1.1 wants 1.0e-3."""
+    that takes for numbers what people do: 1e-3 too, but not 010 for 8, 1:30 for 90 or 1_6."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [
@@ -60,15 +59,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
-    list("-+.0123456789"),
-)
-
-
-# PyYAML's constructors raise all of these for a value that only looks like its type.
-_YAML_FAULTS = (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?(0|[1-9]\d*)$",
+    "tag:yaml.org,2002:float": r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$"
+    r"|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$",
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list("-+.0123456789"))
 
 
 def parse(text: str | IO[str], file: object, key: object = None) -> Any:
@@ -79,7 +80,7 @@ def parse(text: str | IO[str], file: object, key: object = None) -> Any:
     """
     try:
         content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except _YAML_FAULTS as error:
+    except YAML_FAULTS as error:
         raise InputError(
             f"not valid YAML: {' '.join(str(error).split())}",
             file=file,
@@ -88,7 +89,7 @@ def parse(text: str | IO[str], file: object, key: object = None) -> Any:
             remedy="mend it; text that looks like something else goes in quotes",
         ) from error
     try:
-        return json.loads(_written_out(content))
+        return json.loads(written_out(content))
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"holds a value that no configuration can hold: {error}",
@@ -97,16 +98,6 @@ def parse(text: str | IO[str], file: object, key: object = None) -> Any:
             value=None if key is None else text,
             remedy="use text, numbers, true, false and lists; put a date in quotes",
         ) from error
-
-
-def _written_out(content: Any) -> str:
-    parts, length = [], 0
-    for part in json.JSONEncoder().iterencode(content):
-        parts.append(part)
-        length += len(part)
-        if length > _LONGEST:
-            raise ValueError("with all aliases written out it is too long")
-    return "".join(parts)
 
 
 def find(name: str, folder: str, base: Path = Path()) -> Path:
@@ -123,7 +114,7 @@ def find(name: str, folder: str, base: Path = Path()) -> Path:
     kind = folder.removesuffix("s")
     if name.endswith((".yaml", ".yml")):
         path = base / name
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113 (a path may be too long to ask for)
             raise InputError(f"this {kind} file does not exist", file=path, remedy="check the path")
         return path
     known = packaged(folder)
@@ -132,7 +123,9 @@ def find(name: str, folder: str, base: Path = Path()) -> Path:
             f"unknown {kind}",
             key=kind,
             value=name,
-            remedy=f"use one of {', '.join(sorted(known))}, or the path of a .yaml file",
+            remedy=did_you_mean(
+                name, known, f"use one of {', '.join(sorted(known))}, or the path of a .yaml file"
+            ),
         )
     return known[name]
 

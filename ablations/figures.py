@@ -1,5 +1,6 @@
 """Takes a request; draws its tables as figures, from the store alone. ``csl figure``."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, cast
@@ -33,7 +34,9 @@ def figure(
     ] = None,
     rule: RuleOption = Rule.best,
 ) -> None:
-    """Draw a spec's figure from the store; nothing is trained."""
+    """Draw a spec's figure from the store; nothing is trained.
+
+    Of several, those that the store has nothing for are named, the others drawn; exit 1 then."""
     from ablations.tabulate import tabulate
 
     store = request.open_store()
@@ -54,6 +57,7 @@ def figure(
             value=out,
             remedy=f"end the file's name in {', '.join(FORMATS)}, or name a folder",
         )
+    left_out = []
     for grid, table in zip(request.grids, tables, strict=True):
         chosen = kind or grid.spec.figure
         paths = (out,) if is_file else (out / f"{table.name}.pdf", out / f"{table.name}.png")
@@ -70,14 +74,21 @@ def figure(
         except StoreError:
             raise
         except ValueError as error:
-            raise InputError(
-                f"{table.name} cannot be drawn: {error}",
+            undrawn = InputError(
+                f"{table.name} is not drawn: {error}",
+                file=request.store,
                 key="--store",
-                value=request.store,
-                remedy=f"csl plan {request.spec} says what is missing; another --kind may do",
-            ) from error
+                remedy=f"csl plan {table.name} says what is missing; another --kind may do",
+            )
+            if len(tables) == 1:
+                raise undrawn from error
+            left_out.append(table.name)
+            print(undrawn, file=sys.stderr)
+            continue
         for path in paths:
             print(path)
+    if left_out:
+        raise typer.Exit(1)
 
 
 def draw(

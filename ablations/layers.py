@@ -1,7 +1,7 @@
 """Takes overrides from several places; gives the configuration that they make, fully resolved."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +56,11 @@ def command_line(assignments: Iterable[str]) -> Layer:
     """The layer of ``--set key=value`` options.
 
     Raises:
-        InputError: not of this form, or no YAML.
+        InputError: not of this form, no YAML, or a key that is given twice.
     """
-    return Layer(_COMMAND_LINE, dict(map(_parse, assignments)))
+    values = [*map(_parse, assignments)]
+    _refuse_twice((key for key, _ in values), _COMMAND_LINE)
+    return Layer(_COMMAND_LINE, dict(values))
 
 
 def _parse(assignment: str) -> tuple[str, Any]:
@@ -81,6 +83,7 @@ def resolve(layers: Sequence[Layer]) -> TrainingConfig:
     """
     merged: dict[str, Any] = {}
     for layer in layers:
+        _refuse_twice(_leaves(layer.values), layer.source)
         _merge(merged, layer)
     try:
         return TrainingConfig.model_validate_json(json.dumps(merged))
@@ -105,6 +108,29 @@ def resolve(layers: Sequence[Layer]) -> TrainingConfig:
             value=wrong.value,
             remedy=remedy,
         ) from error
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _refuse_twice(keys: Iterable[str], file: str) -> None:
+    """YAML sees to keys of one spelling; masking.patch and masking: {patch: ...} are one too."""
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            here = file == _COMMAND_LINE
+            raise InputError(
+                "this key is given twice",
+                file=None if here else file,
+                key=f"--set {key}" if here else key,
+                remedy="keep one of the two",
+            )
+        seen.add(key)
 
 
 def _merge(into: dict[str, Any], layer: Layer) -> None:

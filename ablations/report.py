@@ -65,6 +65,10 @@ def report(
     from ablations.tabulate import tabulate
     from results.report import Section, read_runs, render
 
+    if not out.parent.is_dir():
+        raise InputError(
+            "the page's folder does not exist", file=out, key="--out", remedy="make it first"
+        )
     store = request.open_store()
     runs = read_runs(store)
     if not runs.headers:

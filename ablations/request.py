@@ -4,6 +4,7 @@ import getpass
 import inspect
 import re
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from enum import StrEnum
@@ -53,6 +54,40 @@ _DIGITS = 10  # of the largest seed
 def cache_folder(option: str) -> Path | None:
     """What --cache means."""
     return None if option == "none" else Path(option)
+
+
+def existing(key: str, location: str) -> Store:
+    """A store that is there: a mistyped name reads as an empty one.
+
+    Args:
+        key: the argument that names it.
+        location: as ``Store`` takes it.
+
+    Raises:
+        InputError: there is none.
+        StoreError: the location cannot be read.
+    """
+    store = Store(location)
+    if not store.files.exist:
+        raise InputError(
+            "there is no store here",
+            key=key,
+            value=location,
+            remedy="name the store that csl run wrote",
+        )
+    return store
+
+
+def to_read(location: str, work: Path | None = None) -> Store:
+    """A store that is looked at; that it is not there yet is said, and no error.
+
+    Raises:
+        StoreError: the location cannot be read.
+    """
+    store = Store(location, work)
+    if not store.files.exist:
+        warnings.warn(f"there is no store at {location} yet (--store)", stacklevel=2)
+    return store
 
 
 def refuse_credentials(store: str) -> None:
@@ -114,7 +149,9 @@ class Request:
         ),
     ] = None
     cache: CacheOption = DEFAULT_CACHE
-    cache_gb: Annotated[float, typer.Option(min=0, help="The most that --cache may hold.")] = 8.0
+    cache_gb: Annotated[
+        float, typer.Option(min=0, max=10**6, help="The most that --cache may hold.")
+    ] = 8.0
 
     @cached_property
     def places(self) -> Places:
@@ -135,6 +172,10 @@ class Request:
     def open_store(self) -> Store:
         """The store; nothing is touched yet."""
         return Store(self.store, self.work)
+
+    def open_to_read(self) -> Store:
+        """The store, for looking at it; see ``to_read``."""
+        return to_read(self.store, self.work)
 
     def open_for_training(self) -> Store:
         """The store, for training.

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from ablations.documents import parse, validate
-from ablations.expand import expand
+from ablations.expand import Options, expand
 from ablations.spec import Spec, load_setting
 from ablations.variants import Grid
 from csl.errors import InputError
@@ -25,13 +25,16 @@ _EXAMPLE: list[dict[str, Any]] = [
 ]
 
 
-def scaffold(file: Path, over: tuple[str, ...], setting: str) -> Spec:
+def scaffold(
+    file: Path, over: tuple[str, ...], setting: str, assignments: tuple[str, ...] = ()
+) -> Spec:
     """Write a spec of every combination of the given keys' values; without any, an example.
 
     Args:
         file: what to write; it ends in .yaml and is not there yet.
         over: ``key=value,value,...`` of configuration keys.
         setting: on which keys and values are tried out.
+        assignments: ``key=value`` that the setting lacks for that; not written.
 
     Raises:
         InputError: the file exists or cannot be written, or a key or value does not fit.
@@ -40,7 +43,16 @@ def scaffold(file: Path, over: tuple[str, ...], setting: str) -> Spec:
         raise InputError(
             "a spec's name ends in .yaml", key="FILE", value=file, remedy=f"such as {file}.yaml"
         )
-    axes = dict(map(_axis, over))
+    axes: dict[str, list[Any]] = {}
+    for key, values in map(_axis, over):
+        if key in axes:
+            raise InputError(
+                "this key is given twice",
+                key="--over",
+                value=key,
+                remedy=f"give all its values at once: --over {key}=A,B",
+            )
+        axes[key] = values
     entries = [{"grid": axes}] if over else _EXAMPLE
     first = next(validate(entries[0], Grid, file).variants()).name if over else "CSL"
     content = {
@@ -52,7 +64,7 @@ def scaffold(file: Path, over: tuple[str, ...], setting: str) -> Spec:
         "variants": entries,
     }
     spec = validate(content, Spec, file)
-    expand((spec, str(file)), load_setting(setting))
+    expand((spec, str(file)), load_setting(setting), Options(assignments=assignments))
     count = len(spec.expanded) * len(spec.splits)
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, allow_unicode=True)
     try:

@@ -14,7 +14,7 @@ from ablations.documents import find, mapping, read, validate
 from ablations.variants import Entry, Name, Variant
 from csl.config import Frozen, fault
 from csl.errors import InputError
-from results.published import Quantity
+from results.published import Quantity, load
 from results.published import names as ledgers
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=80)]
@@ -198,6 +198,7 @@ def load_specs(names: str) -> tuple[tuple[Spec, str], ...]:
 
     Raises:
         InputError: no such file, a fault in it, or two specs of one name.
+        DocumentError: a ledger of one's own that is none: found out before anything is trained.
     """
     found: dict[Path, Spec] = {}
     for name in (part.strip() for part in names.split(",")):
@@ -221,6 +222,8 @@ def load_specs(names: str) -> tuple[tuple[Spec, str], ...]:
                 remedy="rename one of them",
             )
         called[spec.name] = path
+        if spec.published is not None and spec.published.endswith(".yaml"):
+            load(spec.published)
     return tuple((spec, str(path)) for path, spec in found.items())
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from ablations.request import DEFAULT_STORE, StoreOption
+from ablations.request import DEFAULT_STORE, StoreOption, existing
 from csl.errors import InputError
 from results.store import Store
 
@@ -31,7 +31,7 @@ def check(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
     """Read every file wholly; name what is torn, damaged, foreign or newer; exit 1 if any is."""
     from results import upkeep
 
-    found = upkeep.check(Store(store))
+    found = upkeep.check(existing("--store", store))
 
     def draw() -> None:
         print(f"{found.attempts} attempts in {found.files} whole files, {len(found.faults)} not.")
@@ -56,7 +56,7 @@ def compact(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> 
     """Pack files of one attempt into files of up to a thousand; safe to kill and beside runs."""
     from results import upkeep
 
-    _report_moved(upkeep.compact(Store(store)), "packed", as_json)
+    _report_moved(upkeep.compact(existing("--store", store)), "packed", as_json)
 
 
 @store_app.command(epilog="Example: csl store merge csl-store /mnt/other-cluster/csl-store")
@@ -68,7 +68,7 @@ def merge(
     """Copy the attempts that OTHER has and INTO lacks; records only, no checkpoints."""
     from results import upkeep
 
-    _report_moved(upkeep.merge(Store(into), Store(other)), "copied", as_json)
+    _report_moved(upkeep.merge(Store(into), existing("OTHER", other)), "copied", as_json)
 
 
 @store_app.command(epilog="Example: csl store export attempts.csv")
@@ -86,7 +86,14 @@ def export(
             value=out,
             remedy="give a name that ends in .csv or .parquet",
         )
-    table = attempts_table(Store(store))
+    table = attempts_table(existing("--store", store))
+    if not table.num_rows:
+        raise InputError(
+            "the store holds no attempt to export",
+            key="--store",
+            value=store,
+            remedy="name the store that csl run wrote",
+        )
     try:
         write_table(table, out)
     except OSError as error:

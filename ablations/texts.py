@@ -41,10 +41,11 @@ def render_tables(request: Request, rule: Rule, format: TableFormat, *, plain: b
     from ablations.tabulate import tabulate
     from results.render import render_all
 
-    records = request.open_store().latest()
+    grids = request.grids
+    records = request.open_to_read().latest()
     terminal = sys.stdout.isatty() and not plain
     width = max(Console().width, 80) if terminal else 100
-    tables = tabulate(request.grids, request.places, records, rule.value)
+    tables = tabulate(grids, request.places, records, rule.value)
     try:
         return render_all(tables, format.value, width=width, color=terminal)
     except ValueError as error:

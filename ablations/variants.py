@@ -206,7 +206,9 @@ RULES = ("grid", "zip", "one_at_a_time", "add_one", "drop_one")
 """The keys that make an entry a rule."""
 
 
-def _kind(entry: Any) -> str:
+def _kind(entry: Any) -> str | None:
+    if not isinstance(entry, dict | _Entry):
+        return None
     keys = entry if isinstance(entry, dict) else vars(entry)
     return next((rule for rule in RULES if rule in keys), "variant")
 
@@ -218,5 +220,10 @@ Entry = Annotated[
     | Annotated[OneAtATime, Tag("one_at_a_time")]
     | Annotated[AddOne, Tag("add_one")]
     | Annotated[DropOne, Tag("drop_one")],
-    Discriminator(_kind),
+    Discriminator(
+        _kind,
+        custom_error_type="no_entry",
+        custom_error_message="a variant is a mapping, such as {name: no masking, set: "
+        "{masking.enabled: false}}",
+    ),
 ]

@@ -10,6 +10,15 @@ from pydantic import BaseModel, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+YAML_FAULTS = (
+    *(yaml.YAMLError, ValueError, TypeError),
+    *(LookupError, AttributeError, RecursionError),
+)
+"""What PyYAML's constructors raise for a value that only looks like its type."""
+
+_LONGEST = 10_000_000
+"""Characters of a document written out; aliases of aliases make a gigabyte of a few lines."""
+
 
 class DocumentError(ValueError):
     """A file of the user's that cannot be used, or a name that is in none.
@@ -45,6 +54,21 @@ class DocumentError(ValueError):
         return "\n  ".join([self.problem, *known, f"remedy: {self.remedy}"])
 
 
+def written_out(content: object) -> str:
+    """It as JSON.
+
+    Raises:
+        ValueError, TypeError, RecursionError: JSON has no such value, or it is far too long.
+    """
+    parts, length = [], 0
+    for part in json.JSONEncoder().iterencode(content):
+        parts.append(part)
+        length += len(part)
+        if length > _LONGEST:
+            raise ValueError("with all aliases written out it is too long")
+    return "".join(parts)
+
+
 def read(path: Path, model: type[Model], example: str) -> Model:
     """Read and validate strictly, as if from JSON: a list is a tuple, but "8" is no number.
 
@@ -59,11 +83,10 @@ def read(path: Path, model: type[Model], example: str) -> Model:
     try:
         text = path.read_text(encoding="utf-8")
         twice = next(_repeated(yaml.compose(text, Loader=yaml.SafeLoader)), None)
-        content = json.dumps(yaml.safe_load(text))
+        content = written_out(yaml.safe_load(text))
     except OSError as error:
         raise DocumentError(f"cannot be read: {error.strerror}", "check the path", path) from error
-    # PyYAML's constructors raise all of these for a value that only looks like its type.
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except YAML_FAULTS as error:
         raise DocumentError(
             f"not valid YAML: {' '.join(str(error).split())}",
             "mend it; text that looks like something else goes in quotes",

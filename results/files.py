@@ -6,10 +6,11 @@ because another process may have moved what it holds into another file.
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from uuid import uuid4
 
 import pyarrow as pa
@@ -20,7 +21,13 @@ _REMOTE_REMEDY = (
     "check the address, the bucket and the credentials, such as s3://bucket/folder"
     "?endpoint_override=host:9000&scheme=http with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY set"
 )
+_GS_REMEDY = (
+    "check the address, the bucket and the credentials: gcloud auth application-default login, or "
+    "gs://anonymous@bucket/folder"
+)
 _CONNECT_SECONDS = 3.0
+_GS_PATIENCE, _GS_SECONDS = "retry_limit_seconds", 10
+_ONE_SLASH = re.compile(r"(s3|gs|gcs|file|http|https):/", re.IGNORECASE)
 _CHUNK = 8 * 1024 * 1024
 
 
@@ -68,6 +75,19 @@ class Files:
     def is_local(self) -> bool:
         """Whether reading a file takes no request."""
         return isinstance(self._files, fs.LocalFileSystem)
+
+    @property
+    def exist(self) -> bool:
+        """Whether anything is there: a folder, or the beginning of some object's name.
+
+        Raises:
+            StoreError: the location cannot be read.
+        """
+        with self._reached("read"):
+            if self._files.get_file_info(self._base).type == fs.FileType.Directory:
+                return True
+            self._check_place()
+            return False
 
     def listing(self, folder: str, prefix: str = "") -> list[fs.FileInfo]:
         """What is in a folder and called so, hidden files too, by name; no folder is an empty one.
@@ -207,6 +227,8 @@ class Files:
 
     @property
     def _remedy(self) -> str:
+        if self.location.startswith("gs://"):
+            return _GS_REMEDY
         return _REMOTE_REMEDY if "://" in self.location else _REMEDY
 
 
@@ -222,8 +244,14 @@ def _called(folder: str, prefix: str) -> list[str]:
 def _filesystem(location: str) -> tuple[fs.FileSystem, str]:
     """A location's file system and its path there."""
     if "://" not in location:
+        if not location or location.startswith("~") or _ONE_SLASH.match(location):
+            raise ValueError("neither a folder nor a URI; ~ is the shell's")
         return fs.LocalFileSystem(), str(Path(location).absolute())
     parts = urlsplit(location)
+    if parts.scheme == "gs" and _GS_PATIENCE not in parts.query:
+        # Google's client asks for a quarter of an hour.
+        query = "&".join(filter(None, (parts.query, f"{_GS_PATIENCE}={_GS_SECONDS}")))
+        location = urlunsplit(parts._replace(query=query))
     if parts.scheme != "s3":
         files, base = fs.FileSystem.from_uri(location)
         return files, base

@@ -81,7 +81,7 @@ class _Numeric(_Parameter):
                 "the upper bound is not a whole number of steps from the lower one",
                 key="step",
                 value=step,
-                remedy=f"set the upper bound to {low + math.floor(steps) * step:g}",
+                remedy=f"set the upper bound to {low + max(math.floor(steps), 1) * step:g}",
             )
 
 

@@ -146,6 +146,13 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(
+            f"the weights file cannot be read: {error.strerror or error}",
+            file=path,
+            key="--weights",
+            remedy="check the path",
+        ) from error
     except Exception as error:  # torch and safetensors raise a dozen kinds for a bad file
         raise InputError(
             f"the weights file cannot be read: {type(error).__name__}",

@@ -5,6 +5,8 @@ import io
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -229,9 +231,40 @@ def test_a_torn_record_is_a_warning(csl: Csl, filled: tuple[str, str, Record]) -
 
 def test_an_empty_store_is_no_mistake(csl: Csl, tmp_path: Path, spec: str) -> None:
     nothing = tmp_path / "nothing"
-    for command in (["status"], ["runs"], ["table", spec], ["plan", spec]):
-        assert csl(*command, "--store", nothing).code == 0
+    for command in (["status"], ["runs"], ["table", spec]):
+        ended = csl(*command, "--store", nothing)
+        assert (ended.code, f"no store at {nothing} yet" in ended.err) == (0, True)
+    assert csl("plan", spec, "--store", nothing).code == 0
     assert not nothing.exists(), "looking writes nothing"
+
+
+@pytest.mark.parametrize("location", ["", "~/store", "s3:/bucket/store"])
+def test_a_store_that_only_a_shell_would_understand(csl: Csl, location: str) -> None:
+    ended = csl("runs", f"--store={location}")
+    assert ended.code == 2
+    assert "neither a folder nor a URI" in ended.err
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "table"])
+def test_a_ledger_that_is_not_there_is_found_out_first(
+    csl: Csl, spec: str, tmp_path: Path, command: str
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(Path(spec).read_text() + "published: nowhere.yaml\n")
+    ended = csl(command, mine, "--store", tmp_path / "store")
+    assert ended.code == 2
+    assert f"{tmp_path / 'nowhere.yaml'}" in ended.err
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_full_disk_under_the_output_is_one_message(spec: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from ablations.cli import main; main()", "table", spec]
+    with open("/dev/full", "w") as full:  # noqa: PTH123 (a device)
+        ended = subprocess.run(
+            [*command, "--store", tmp_path], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ended.returncode == 2
+    assert ended.stderr == "error: the output cannot be written: No space left on device\n"
 
 
 def test_options_come_from_the_environment(
@@ -327,6 +360,9 @@ def setting(write: Write) -> str:
         (["table5", "--set", "schedule.epoch=3"], ["--set", "schedule.epoch"]),
         (["table5", "--set", "schedule.epochs=many"], ["--set", "schedule.epochs", "many"]),
         (["table5", "--set", "schedule.epochs"], ["--set", "schedule.epochs"]),
+        (["tabel5"], ["spec", "did you mean table5?"]),
+        (["table5", *("--set", "crop=4") * 2], ["--set crop", "given twice"]),
+        (["table5", *("--set", "loss={fp: 1}"), *("--set", "loss.fp=2")], ["loss.fp", "twice"]),
         (["table5", "--splits", "1/3"], ["--splits", "1/3", "1/16"]),
         (["table5", "--splits", "1/2,1/2"], ["--splits", "1/2,1/2"]),
         (["table5", "--seeds", "one"], ["--seeds", "one"]),
@@ -599,7 +635,8 @@ def test_workers_and_parts_share_a_batch_together(
     csl(*run, "--workers", 1)
     csl(*alone)
     assert len(launches) == 2
-    assert_refused(csl(*run, "--set", "schedule.accumulate=3"), "schedule.accumulate", "divisors")
+    three = csl(*run[:-1], "schedule.accumulate=3")
+    assert_refused(three, "schedule.accumulate", "divisors")
 
 
 def test_workers_that_tear_pairs_for_cutmix_apart(
@@ -654,6 +691,7 @@ def test_a_table_that_cannot_be_made(
 ) -> None:
     faulty = SPEC + "published: table99\n" if not option else SPEC.replace("second", "日本")
     path = write("faulty.yaml", faulty)
+    Path(store.location).mkdir()
     assert_refused(csl("table", path, "--store", store.location, *option))
 
 

@@ -107,7 +107,7 @@ def test_an_unknown_packaged_name_is_told_the_choices(name: str) -> None:
     assert (error.key, error.value) == ("spec", name)
     assert "table5" in error.remedy
     assert "shapes" not in error.remedy, "a setting is no spec"
-    assert "voc-animals" in refused(lambda: find(name, "settings")).remedy
+    assert "voc-animals" in refused(lambda: find("nothing", "settings")).remedy
 
 
 def test_ones_own_file_hides_no_packaged_one(

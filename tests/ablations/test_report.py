@@ -105,6 +105,15 @@ def test_a_folder_has_every_figure_twice(csl: Csl, spec: str, filled: str, tmp_p
     assert "2 figures for one file" in both.err
 
 
+def test_what_cannot_be_drawn_keeps_nothing_else_from_it(
+    csl: Csl, spec: str, filled: str, tmp_path: Path
+) -> None:
+    both = csl("figure", f"table5,{spec}", "--store", filled, "--out", tmp_path / "all")
+    assert both.code == 1
+    assert "table5 is not drawn: nothing is there to be compared with SemiBaseline" in both.err
+    assert (tmp_path / "all" / "small.pdf").exists()
+
+
 def test_a_forest_needs_something_to_compare(
     csl: Csl, spec: str, store: Store, grid: MakeGrid, stored: Stored, tmp_path: Path
 ) -> None:

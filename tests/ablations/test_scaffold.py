@@ -56,6 +56,18 @@ def test_what_would_not_run_is_not_written(
     assert not (tmp_path / name).exists()
 
 
+def test_a_key_that_is_given_twice_would_be_decided_by_the_last(csl: Csl, tmp_path: Path) -> None:
+    over = ("--over", "masking.patch=8", "--over", "masking.patch=16")
+    done = csl("new", tmp_path / "mine.yaml", *over)
+    assert (done.code, "given twice" in done.err) == (2, True)
+
+
+def test_a_setting_that_lacks_a_value_is_given_it(csl: Csl, tmp_path: Path) -> None:
+    new = ("new", tmp_path / "mine.yaml", "--setting", "folder")
+    assert "--set data.classes=VALUE" in csl(*new).err
+    assert csl(*new, "--set", "data.classes=3").code == 0
+
+
 def test_nothing_is_overwritten(csl: Csl, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("precious")

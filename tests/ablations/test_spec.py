@@ -122,6 +122,10 @@ FAULTS = [
     ("name: second", 'name: "a\\x1b[2J"', "variants.1.name", "not a name"),
     ("name: second", 'name: ""', "variants.1.name", "not a name"),
     ("name: second", f"name: {'x' * 81}", "variants.1.name", "at most 80 characters"),
+    ("name: second\n    set: {}", "second", "variants.1", "a variant is a mapping"),
+    ("seeds: [0]", "seeds: [010]", "seeds.0", "valid integer"),
+    ("seeds: [0]", "seeds: [1:30]", "seeds.0", "valid integer"),
+    ("seeds: [0]", "seeds: [1_6]", "seeds.0", "valid integer"),
     ("set: {}", "set: [masking]", "variants.1.set", "not a mapping"),
 ]
 

@@ -56,6 +56,25 @@ def test_compact_then_merge_then_export(csl: Csl, store: Store, tmp_path: Path) 
         assert "remedy:" in ended.err
 
 
+def test_a_mistyped_store_is_no_empty_one(csl: Csl, store: Store, tmp_path: Path) -> None:
+    fill(store)
+    typo, out = tmp_path / "typo", tmp_path / "x.csv"
+    csl("store", "export", out, "--store", store.location)
+    before = out.read_bytes()
+    for command in (
+        ["check", "--store", typo],
+        ["compact", "--store", typo],
+        ["export", out, "--store", typo],
+        ["merge", store.location, typo],
+    ):
+        ended = csl("store", *command)
+        assert (ended.code, "no store here" in ended.err) == (2, True)
+        assert str(typo) in ended.err
+    typo.mkdir()
+    assert "no attempt to export" in csl("store", "export", out, "--store", typo).err
+    assert out.read_bytes() == before
+
+
 def test_a_run_that_ends_packs_what_would_fill_a_pack(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
