@@ -60,7 +60,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _NUMBERS = {
-    "tag:yaml.org,2002:int": r"[-+]?(0|[1-9]\d*)$",
+    "tag:yaml.org,2002:int": r"[-+]?(0|[1-9]\d*|[1-9]\d{0,2}(_\d{3})+)$",
     "tag:yaml.org,2002:float": r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$"
     r"|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$",
 }

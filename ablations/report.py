@@ -13,7 +13,7 @@ import typer
 from ablations import figures
 from ablations.documents import packaged
 from ablations.expand import Grid, expand
-from ablations.request import Request, with_options
+from ablations.request import Request, refuse_credentials, with_options
 from ablations.search.names import is_trial
 from ablations.spec import PAPERS, FigureKind, Setting, Spec, load_setting, load_specs
 from ablations.texts import Rule, RuleOption
@@ -69,6 +69,7 @@ def report(
         raise InputError(
             "the page's folder does not exist", file=out, key="--out", remedy="make it first"
         )
+    refuse_credentials(request.store)  # the page is named after it
     store = request.open_store()
     runs = read_runs(store)
     if not runs.headers:

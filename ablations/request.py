@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
@@ -24,6 +25,8 @@ from cluster.schedule import Limits as Ends
 from csl.errors import InputError
 from csl.locations import Locations
 from results.store import Store, work_folder
+
+_SECRETS = ("access_key", "secret_key", "session_token")
 
 StoreOption = Annotated[
     str,
@@ -96,7 +99,8 @@ def refuse_credentials(store: str) -> None:
     Raises:
         InputError: it has one.
     """
-    if "@" in store.partition("://")[2].partition("/")[0]:
+    parts = urlsplit(store) if "://" in store else None
+    if parts and ("@" in parts.netloc or any(key in _SECRETS for key, _ in parse_qsl(parts.query))):
         raise InputError(
             "the address has credentials, and records and jobs name the command that made them",
             key="--store",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import cycle
 from math import ceil, floor, nan
 from pathlib import Path
+from textwrap import fill
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ Kind = Literal["forest", "bars", "line"]
 
 _OURS, _PAPER, _ACROSS = COLORS[0], COLORS[1], 3
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?$")
+_LABEL_CHARACTERS = 14
 _OCTAVES = 2  # from a factor of 2^2 on, numbers are spaced by their ratio
 
 
@@ -119,7 +121,7 @@ def _bars(table: Table, paths: Sequence[Path]) -> None:
                 error_kw={"elinewidth": 1.2, "capsize": 3},
             )
     axes.set_xlim(-0.5, len(table.rows) - 0.5)
-    axes.set_xticks(range(len(table.rows)), map(_plain, table.rows))
+    axes.set_xticks(range(len(table.rows)), map(_wrapped, table.rows))
     axes.tick_params(axis="x", length=0)
     _finish(axes, table)
     if len(table.columns) > 1:
@@ -161,7 +163,7 @@ def _line(table: Table, paths: Sequence[Path]) -> None:
         axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(positions))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(positions, map(_plain, labels))
+    axes.set_xticks(positions, map(_wrapped, labels))
     axes.set_xlabel(_plain(name))
     _finish(axes, table)
     if len(table.columns) > 1:
@@ -197,6 +199,11 @@ def _finish(axes: Axes, table: Table) -> None:
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _wrapped(name: str) -> str:
+    """Below an axis, where names stand side by side."""
+    return _plain(fill(name, _LABEL_CHARACTERS))
 
 
 def _plain(name: str) -> str:

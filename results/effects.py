@@ -83,7 +83,8 @@ def _leading(
     """The best of a column and whatever is not told from it.
 
     Who is best is read from the same numbers, so that their difference is one of all the column's
-    pairs: Holm goes over all of them. What the table already tells apart (``apart``) stays apart.
+    pairs: Holm goes over all of them. What the table already tells apart (``apart``) stays apart,
+    and what shares no two blocks with the best was not compared with it.
     """
     places = [(row, column) for row in rows if len(values[row, column]) > 1]
     if len(places) < 2:  # alone, nothing is best
@@ -96,7 +97,11 @@ def _leading(
         if differs
     }
     best = max(places, key=lambda place: fmean(values[place].values()))
-    yield from (place for place in places if frozenset([place, best]) not in told)
+    compared = {frozenset(pair) for pair in tested}
+    for place in places:
+        pair = frozenset([place, best])
+        if place == best or (pair in compared and pair not in told):
+            yield place
 
 
 def _common(ours: Values, theirs: Values) -> list[tuple[float, float]]:

@@ -5,6 +5,7 @@ The same records give the same lines: no clock is looked at.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from results.effects import Effects, Place, Values
 from results.published import Ledger
@@ -13,6 +14,9 @@ from results.stats.aggregate import probability_of_improvement
 from results.stats.agreement import kendall_tau, same_sign
 from results.stats.verdict import LEVEL
 from results.table import Cell, Rule, Table
+
+_SEEDS_OF_AN_INTERVAL = 10
+"""Of a cell: below, the bootstrap's interval for the probability of improvement is too narrow."""
 
 
 def notes(
@@ -42,7 +46,7 @@ def notes(
     ]
     if ledger is not None:
         lines += _paper(table, ledger, same_setting)
-        lines.append(_agreement(table))
+        lines.append(_agreement(table, values))
     return tuple(lines)
 
 
@@ -95,8 +99,9 @@ def _improvement(table: Table, values: Mapping[Place, Values]) -> list[str]:
     if len(columns) < 2 or len(columns) < len(table.columns):
         return []
     runs = {row: [list(values[row, c].values()) for c in columns] for row in table.rows}
+    sure = all(len(cell) >= _SEEDS_OF_AN_INTERVAL for cells in runs.values() for cell in cells)
     shown = [
-        f"{row} {chance.value:.2f} [{chance.low:.2f}, {chance.high:.2f}]"
+        f"{row} {chance.value:.2f}" + (f" [{chance.low:.2f}, {chance.high:.2f}]" if sure else "")
         for row in table.rows
         if row != table.reference
         for chance in [probability_of_improvement(runs[row], runs[table.reference])]
@@ -104,8 +109,8 @@ def _improvement(table: Table, values: Mapping[Place, Values]) -> list[str]:
     if not shown:
         return []
     return [
-        f"Probability that a run beats one of {table.reference}, over the columns, 95% bootstrap "
-        f"interval: {', '.join(shown)}."
+        f"Probability that a run beats one of {table.reference}, over the columns"
+        f"{', 95% bootstrap interval' if sure else ''}: {', '.join(shown)}."
     ]
 
 
@@ -161,20 +166,23 @@ def _paper(table: Table, ledger: Ledger, same_setting: bool) -> list[str]:
     return lines
 
 
-def _agreement(table: Table) -> str:
-    """Whether our effects against the reference point where the paper's do, column by column."""
+def _agreement(table: Table, values: Mapping[Place, Values]) -> str:
+    """Whether our effects against the reference point where the paper's do, column by column.
+
+    Over the blocks that all of a column's rows have: another seed is another level."""
     signs, ranks, open_columns = [], [], []
     for column in table.columns:
         # A row that the paper does not have cannot agree with it.
-        compared = [cell for cell in table.cells if cell.column == column and cell.paper]
-        ours = {cell.row: cell.summary.mean for cell in compared if cell.summary is not None}
+        compared = [cell for cell in table.cells if cell.column == column]
         paper = {cell.row: cell.paper.number for cell in compared if cell.paper is not None}
         effects = [row for row in paper if row != table.reference]
         if table.reference not in paper or not effects:
             continue
-        if len(ours) < len(paper):
+        shared = set.intersection(*(set(values[row, column]) for row in paper))
+        if not shared:
             open_columns.append(column)
             continue
+        ours = {row: fmean(values[row, column][block] for block in shared) for row in paper}
         agree = same_sign(
             [ours[row] - ours[table.reference] for row in effects],
             [paper[row] - paper[table.reference] for row in effects],
@@ -190,7 +198,7 @@ def _agreement(table: Table) -> str:
         )
     if open_columns:
         parts.append(
-            f"agreement with the paper is open until every cell has a number: "
+            f"agreement with the paper is open until every row has a number of one seed: "
             f"{', '.join(open_columns)}"
         )
     return "; ".join(parts or ["the paper has no effects to compare with"]) + "."

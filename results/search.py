@@ -53,9 +53,9 @@ class SearchAxis:
     @property
     def bins(self) -> tuple["Bin", ...]:
         """Its values one by one, or parts of its range of equal width."""
-        if self.values is not None and len(self.values) <= _COUNTABLE:
+        if self.values is not None and (self.bounds is None or len(self.values) <= _COUNTABLE):
             return tuple(Bin(_spelled(value), value, value) for value in self.values)
-        assert self.bounds is not None, "a choice has few values"
+        assert self.bounds is not None, "a range has bounds"
         low, high = map(self._scaled, self.bounds)
         edges = [self._unscaled(low + (high - low) * i / _BINS) for i in range(_BINS + 1)]
         return tuple(Bin(f"{a:.3g}–{b:.3g}", a, b) for a, b in pairwise(edges))

@@ -50,7 +50,7 @@ function key(row, column) {
   const cell = row.children[column];
   if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
   const text = cell.textContent.trim();
-  if (text === "–" || text === "") return null;
+  if (text === "–" || text === "" || cell.dataset.runs !== undefined) return null;
   return isNaN(text) ? text : Number(text);
 }
 

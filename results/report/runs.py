@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import pandas as pd
 from pyarrow import fs
 
 from results.columns import header_object
@@ -122,6 +121,15 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _flat(group: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in group.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
 def _short(value: float | None) -> float | None:
     """As precise as a curve can show; JSON has no NaN."""
     return float(f"{value:.4g}") if value is not None and math.isfinite(value) else None
@@ -134,11 +142,10 @@ def _unusual(headers: Sequence[Header]) -> dict[tuple[str, str], str]:
         by_setting[header.setting][header.configuration] += 1
     found: dict[tuple[str, str], str] = {}
     for setting, counts in by_setting.items():
-        flat = pd.json_normalize([json.loads(text) for text in counts])
+        flat = [_flat(json.loads(text)) for text in counts]
         own: list[list[str]] = [[] for _ in counts]
-        for key in flat.columns:
-            # A missing key and a NaN are the same to pandas, and no configuration has a NaN.
-            values = ["" if value is math.nan else json.dumps(value) for value in flat[key]]
+        for key in dict.fromkeys(key for each in flat for key in each):
+            values = [json.dumps(each[key]) if key in each else "" for each in flat]
             often: Counter[str] = Counter()
             for value, count in zip(values, counts.values(), strict=True):
                 often[value] += count

@@ -16,7 +16,9 @@ Array = NDArray[Any]
 ENUMERATED = 20
 """Seeds up to which all 2^n sign patterns are gone through."""
 
-_NO_SPREAD = 1e-9  # of the numbers' size: differences that agree so well differ by rounding alone
+_STEPS = 8  # of the smallest p within what Holm asks for: with one, a single flip decides
+
+NO_SPREAD = 1e-9  # of the numbers' size: differences that agree so well differ by rounding alone
 
 
 class Interval(NamedTuple):
@@ -50,7 +52,7 @@ def t_p(differences: ArrayLike) -> Array:
     d = np.asarray(differences, dtype=float)
     n = d.shape[-1]
     sd, size = d.std(-1, ddof=1), np.abs(d).max(-1)
-    flat = sd <= _NO_SPREAD * size
+    flat = sd <= NO_SPREAD * size
     t = np.abs(d.mean(-1)) * np.sqrt(n) / np.where(flat, 1.0, sd)
     return np.where(flat, np.where(size > 0, 2.0 ** (1 - n), 1.0), 2 * special.stdtr(n - 1, -t))
 
@@ -70,7 +72,7 @@ def sign_flip_p(differences: ArrayLike) -> Array:
     sums = d[..., :1]  # a pattern and its negative are equally large: the first sign stays
     for index in range(1, n):
         sums = np.concatenate([sums + d[..., index, None], sums - d[..., index, None]], axis=-1)
-    observed, slack = np.abs(d.sum(-1)), _NO_SPREAD * np.abs(d).sum(-1)
+    observed, slack = np.abs(d.sum(-1)), NO_SPREAD * np.abs(d).sum(-1)
     p: Array = (np.abs(sums) >= (observed - slack)[..., None]).mean(-1)
     return p
 
@@ -78,9 +80,10 @@ def sign_flip_p(differences: ArrayLike) -> Array:
 def paired_p(differences: ArrayLike, comparisons: int = 1, level: float = 0.05) -> Array:
     """The p that a table uses: exact where it can decide, else the t test's.
 
-    The smallest sign-flip p is 2^(1-n). Times the table's ``comparisons``, as Holm takes it, it
-    must be below ``level``, or more seeds would mean fewer verdicts: from 6 seeds on for one
-    comparison, from 9 for eight. The choice does not look at the numbers.
+    The smallest sign-flip p is 2^(1-n), and the others are its multiples. Times the table's
+    ``comparisons``, as Holm takes it, it must be below an eighth of ``level``, or one more seed
+    would mean fewer verdicts (decisions/0009): from 9 seeds on for one comparison, from 12 for
+    eight. The choice does not look at the numbers.
 
     Args:
         differences: [..., n], n at least 2.
@@ -88,7 +91,7 @@ def paired_p(differences: ArrayLike, comparisons: int = 1, level: float = 0.05) 
         level: the table's level.
     """
     n = np.shape(differences)[-1]
-    exact = n <= ENUMERATED and comparisons * 2.0 ** (1 - n) < level
+    exact = n <= ENUMERATED and comparisons * 2.0 ** (1 - n) < level / _STEPS
     return sign_flip_p(differences) if exact else t_p(differences)
 
 
@@ -111,4 +114,4 @@ def seed_correlation(pairs: Iterable[tuple[ArrayLike, ArrayLike]]) -> float | No
             apart += first.var(ddof=1) + second.var(ddof=1)
             together += (first - second).var(ddof=1)
             size = max(size, np.abs(first).max(), np.abs(second).max())
-    return float(1 - together / apart) if apart > (_NO_SPREAD * size) ** 2 else None
+    return float(1 - together / apart) if apart > (NO_SPREAD * size) ** 2 else None

@@ -1,10 +1,12 @@
 """Takes a mean difference and its spread; gives how many seeds would show it."""
 
 from bisect import bisect_left
-from math import inf, sqrt
+from math import floor, inf, log2, sqrt
 
 import numpy as np
 from scipy import special
+
+from results.stats.paired import NO_SPREAD
 
 MOST_SEEDS = 999
 """More than anybody trains: beyond it the answer is None."""
@@ -29,6 +31,8 @@ def seeds_to_resolve(
     Returns:
         At least 2; None if it is more than ``MOST_SEEDS``, as it always is for a mean of 0.
     """
+    if mean != 0 and sd <= NO_SPREAD * abs(mean):  # the test is then of signs only (``paired.t_p``)
+        return 2 + floor(log2(comparisons / level))
     tried = range(2, MOST_SEEDS + 1)
     found = bisect_left(tried, power, key=lambda n: t_power(mean, sd, n, level / comparisons))
     return tried[found] if found < len(tried) else None

@@ -34,7 +34,7 @@ def test_a_table_is_what_the_command_prints(
 
 
 def test_a_campaign_is_several_tables(store: Store) -> None:
-    with pytest.raises(InputError, match="18 tables"):
+    with pytest.raises(InputError, match="19 tables"):
         store.table("paper")
 
 

@@ -19,7 +19,10 @@ SPECS = sorted({path.stem for path in DOCUMENTS} - {*CAMPAIGNS, *SEARCHES})
 SETTINGS = sorted(path.stem for path in (PACKAGE / "settings").rglob("*.yaml"))
 
 
-OWN_ROWS = {"table12": {"SemiBaseline (DINOv2-S)", "SemiBaseline (SegFormer-B5)"}}
+OWN_ROWS = {
+    "table12-dinov2": {"SemiBaseline (DINOv2-S)"},
+    "table12-segformer": {"SemiBaseline (SegFormer-B5)"},
+}
 """Rows of ours that the paper does not have."""
 
 
@@ -55,7 +58,8 @@ def test_a_campaigns_specs_are_there_and_have_its_seeds(name: str) -> None:
 
 def test_the_paper_is_every_table_and_figure_with_numbers() -> None:
     names = {spec.name for spec, _ in load_specs("paper")}
-    tables = {f"table{number}" for number in range(1, 14)}
+    tables = {f"table{number}" for number in range(1, 14) if number != 12}
+    tables |= {spec.name for spec, _ in load_specs("table12")}
     assert names == tables | {"figure4a", "figure4b", "figure4c", "figure5", "figure6"}
 
 

@@ -59,6 +59,12 @@ def test_the_best_so_far_is_the_best_of_what_was_complete(
         assert best[index] == ((max if maximize else min)(scores) if scores else None)
 
 
+def test_a_choice_is_shown_value_by_value_however_many_there_are() -> None:
+    axis = SearchAxis("k", "k", False, tuple(f"v{i}" for i in range(30)), None)
+    tried = [SearchTrial(0, "complete", False, {"k": "v29"}, (50.0,))]
+    assert [each.count for each in slices(tried, axis, maximize=True)] == [0] * 29 + [1]
+
+
 @pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.label)
 def test_every_complete_trial_is_in_one_slice(axis: SearchAxis) -> None:
     tried = trials(200)

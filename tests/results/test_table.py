@@ -166,7 +166,7 @@ def test_no_agreement_is_claimed_before_every_cell_has_a_number(make: Make) -> N
         records[f"all 1/2 {seed}"] = make(failure=Failure.NOT_A_NUMBER)
     line = built(plan, records).footer[-1]
     assert "4 of 4 (1/16);" in line
-    assert line.endswith("until every cell has a number: 1/2.")
+    assert line.endswith("until every row has a number of one seed: 1/2.")
 
 
 def test_a_row_that_the_paper_does_not_have_is_not_compared(make: Make) -> None:
@@ -307,6 +307,43 @@ def test_bold_is_what_cannot_be_told_from_the_best(make: Make) -> None:
         records[f"all {split} 0"] = make(mean_iou=99.0)
     table = built(plan, records)
     assert [cell.row for cell in table.cells if cell.leading] == ["+M_i+ω"] * 2 + ["L_u^m only"] * 2
+
+
+def test_what_was_never_compared_with_the_best_is_not_bold(make: Make) -> None:
+    """Halfway through a campaign: two rows have other seeds, and lie 50 points apart."""
+    has = {"SemiBaseline": (0, 1, 2), "+M_i": (0, 1), "+M_i+ω": (2, 3)}
+    level = {"SemiBaseline": 30.0, "+M_i": 80.0, "+M_i+ω": 30.0}
+    plan = layout(seeds=4)
+    records = {
+        f"{row} {split} {seed}": make(mean_iou=level[row] + seed / 10)
+        for row, seeds in has.items()
+        for seed in seeds
+        for split in SPLITS
+    }
+    leading = [cell.row for cell in built(plan, records).cells if cell.leading]
+    assert "+M_i+ω" not in leading
+    assert leading.count("+M_i") == 2
+
+
+def test_signs_are_compared_over_the_seeds_that_all_rows_have(make: Make) -> None:
+    """A bad seed that the reference lacks yet is no effect of the others."""
+    plan = layout(seeds=2)
+    records = filled(
+        make, plan, lambda row, split, seed: papers(row, split) - 20 - (30 if seed else 0)
+    )
+    for split in SPLITS:
+        del records[f"SemiBaseline {split} 1"]
+    assert "4 of 4 (1/16), 4 of 4 (1/2)" in built(plan, records).footer[-1]
+
+
+@pytest.mark.parametrize(("seeds", "interval"), [(9, False), (10, True)])
+def test_an_interval_needs_the_seeds_that_make_it_one(
+    make: Make, seeds: int, interval: bool
+) -> None:
+    plan = layout(seeds=seeds)
+    records = filled(make, plan, lambda row, split, seed: 50.0 + len(row) + seed)
+    line = next(line for line in built(plan, records).footer if "Probability" in line)
+    assert ("interval" in line, "[" in line) == (interval, interval)
 
 
 def test_rates_have_differences_but_no_best(make: Make) -> None:

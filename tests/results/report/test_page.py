@@ -43,10 +43,10 @@ def runs(make: Make, tmp_path: Path) -> Runs:
 
 @pytest.fixture
 def page(runs: Runs) -> str:
-    rows = ("variant 0", "variant 1", HOSTILE)
+    rows = ("variant 0", "missing", "variant 1", HOSTILE)
     cells = {
         (row, "1/16"): tuple(CellRun(seed, f"{3 * seed + i:016x}") for seed in range(3))
-        for i, row in enumerate(rows)
+        for i, row in ((0, "variant 0"), (300, "missing"), (1, "variant 1"), (2, HOSTILE))
     }
     layout = TableLayout("table5", f"Components {HOSTILE}", rows, ("1/16",), cells, None)
     table = build(layout, runs.latest, rule="best", same_setting_as_paper=False)
@@ -124,6 +124,21 @@ def test_runs_are_searched_sorted_and_paged(browser: Any) -> None:
     browser.locator("#status").select_option("not a number")
     assert browser.locator("#count").inner_text() == "1 of 120"
     assert HOSTILE in column(browser, 2)[0]
+
+
+def test_a_table_is_sorted_and_what_has_no_number_stays_last(browser: Any) -> None:
+    table = browser.locator("table.results").first
+
+    def numbers() -> list[str | None]:
+        cells = table.locator("tbody tr td:last-child")
+        return [cell.get_attribute("data-value") for cell in cells.all()]
+
+    heading = table.get_by_role("button", name="1/16")
+    for turn in (lambda values: values, reversed):
+        heading.click()
+        *known, last = numbers()
+        assert last is None
+        assert known == [*turn(sorted(known, key=float))]
 
 
 def test_a_cell_leads_to_its_runs_and_one_of_them_to_its_inside(browser: Any) -> None:

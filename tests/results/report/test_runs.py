@@ -95,3 +95,10 @@ def test_it_says_what_is_unlike_most_of_a_setting(store: Store, make: Make) -> N
         store.write(make(f"{number:016x}", setting=setting, configuration=text))
     rows = unpacked(read_runs(store).rows())
     assert rows["unusual"] == ["", "", "a.b=2 a.c=[3]", ""]
+
+
+def test_what_only_some_networks_have_is_shown_as_they_have_it(store: Store, make: Make) -> None:
+    usual, other = '{"n":{"kind":"a"}}', '{"n":{"kind":"b","rate":8}}'
+    for number, text in enumerate([usual, usual, other]):
+        store.write(make(f"{number:016x}", configuration=text))
+    assert unpacked(read_runs(store).rows())["unusual"] == ["", "", "n.kind=b n.rate=8"]

@@ -47,5 +47,6 @@ def test_ends() -> None:
     assert seeds_to_resolve(0.0, 1.0) is None
     assert seeds_to_resolve(0.0, 0.0) is None
     assert seeds_to_resolve(0.01, 1.0) is None
-    assert seeds_to_resolve(1.0, 0.0) == 2
+    assert seeds_to_resolve(1.0, 0.0) == 6, "without spread the signs decide: 2^-5 < 0.05"
+    assert seeds_to_resolve(1.0, 0.0, comparisons=8) == 9
     assert seeds_to_resolve(50.0, 1e-3, comparisons=100) == 2
