@@ -24,7 +24,7 @@ Kind = Literal["forest", "bars", "line"]
 
 _OURS, _PAPER, _ACROSS = COLORS[0], COLORS[1], 3
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?$")
-_LABEL_CHARACTERS = 14
+_LINE_CHARACTERS, _BAR_CHARACTERS = 54, 16  # across a line chart; below a group of bars
 _OCTAVES = 2  # from a factor of 2^2 on, numbers are spaced by their ratio
 
 
@@ -121,7 +121,7 @@ def _bars(table: Table, paths: Sequence[Path]) -> None:
                 error_kw={"elinewidth": 1.2, "capsize": 3},
             )
     axes.set_xlim(-0.5, len(table.rows) - 0.5)
-    axes.set_xticks(range(len(table.rows)), map(_wrapped, table.rows))
+    axes.set_xticks(range(len(table.rows)), _below(table.rows, _BAR_CHARACTERS * len(table.rows)))
     axes.tick_params(axis="x", length=0)
     _finish(axes, table)
     if len(table.columns) > 1:
@@ -163,7 +163,7 @@ def _line(table: Table, paths: Sequence[Path]) -> None:
         axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(positions))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(positions, map(_wrapped, labels))
+    axes.set_xticks(positions, _below(labels, _LINE_CHARACTERS))
     axes.set_xlabel(_plain(name))
     _finish(axes, table)
     if len(table.columns) > 1:
@@ -201,9 +201,10 @@ def _finish(axes: Axes, table: Table) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _wrapped(name: str) -> str:
-    """Below an axis, where names stand side by side."""
-    return _plain(fill(name, _LABEL_CHARACTERS))
+def _below(names: Sequence[str], characters: int) -> list[str]:
+    """Names that stand side by side below an axis, where so many characters have room."""
+    room = max(characters // len(names) - 1, 6)
+    return [_plain(fill(name, room, break_long_words=False)) for name in names]
 
 
 def _plain(name: str) -> str:
