@@ -66,9 +66,17 @@ def command_there(arguments: Sequence[str], store: str, work: Path | None = None
             kept.append(word)
         elif not equals:
             next(rest, None)
-    there = _STORE_THERE if store == DEFAULT_STORE else shlex.quote(store)
+    there = shlex.quote(store) if says(arguments, "--store") else _STORE_THERE
     command = f"{shlex.join(['csl', *kept, '--address', 'auto'])} --store {there}"
-    return command if work is None else f"{command} --work {shlex.quote(str(work))}"
+    if work is None or not says(arguments, "--work"):
+        return command
+    return f"{command} --work {shlex.quote(str(work))}"
+
+
+def says(arguments: Sequence[str], option: str) -> bool:
+    """Whether an option stands on the command line: what only the environment says is meant for
+    this machine, and the head has its own."""
+    return any(word.partition("=")[0] == option for word in arguments)
 
 
 def check_places(request: Request) -> None:

@@ -56,11 +56,9 @@ def command_line(assignments: Iterable[str]) -> Layer:
     """The layer of ``--set key=value`` options.
 
     Raises:
-        InputError: not of this form, no YAML, or a key that is given twice.
+        InputError: not of this form, or no YAML.
     """
-    values = [*map(_parse, assignments)]
-    _refuse_twice((key for key, _ in values), _COMMAND_LINE)
-    return Layer(_COMMAND_LINE, dict(values))
+    return Layer(_COMMAND_LINE, dict(map(_parse, assignments)))
 
 
 def _parse(assignment: str) -> tuple[str, Any]:
@@ -83,7 +81,8 @@ def resolve(layers: Sequence[Layer]) -> TrainingConfig:
     """
     merged: dict[str, Any] = {}
     for layer in layers:
-        _refuse_twice(_leaves(layer.values), layer.source)
+        if layer.source != _COMMAND_LINE:  # where, as in any shell, the last one wins
+            _refuse_twice(_leaves(layer.values), layer.source)
         _merge(merged, layer)
     try:
         return TrainingConfig.model_validate_json(json.dumps(merged))
@@ -123,12 +122,8 @@ def _refuse_twice(keys: Iterable[str], file: str) -> None:
     seen: set[str] = set()
     for key in keys:
         if key in seen:
-            here = file == _COMMAND_LINE
             raise InputError(
-                "this key is given twice",
-                file=None if here else file,
-                key=f"--set {key}" if here else key,
-                remedy="keep one of the two",
+                "this key is given twice", file=file, key=key, remedy="keep one of the two"
             )
         seen.add(key)
 

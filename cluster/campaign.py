@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import ray
+
 # Under no public name: which nodes are about to be taken away.
 from ray._private.state import state
 
@@ -186,11 +188,19 @@ class Campaign:
             failure = Failure.PREEMPTED  # Ray misses its process before the node
         holder = holder_of(job.folder) if job.resources.workers == 1 else None
         place = UNKNOWN if holder is None else Hardware(host=holder.process.host)
+        if failure is Failure.WORKER_CRASHED and len(nodes := self._nodes_of(index, place)) == 1:
+            self._suspects.crashed(index, *nodes)
         try:
             record_failure(job, failure, error, datetime.now(UTC), hardware=place)
         except UnreachableError as away:
             self.schedule.stop(Stop(away.problem))
         return failure.value
+
+    def _nodes_of(self, index: int, place: Hardware) -> frozenset[str]:
+        """Where a training ran: as its reports said, else by the name of its machine."""
+        every = ray.nodes()  # type: ignore[no-untyped-call]
+        named = (n for n in every if n["Alive"] and n["NodeManagerHostname"] == place.host)
+        return self._trained_on.get(index) or frozenset(n["NodeID"] for n in named)
 
     def _free_if(self, index: int) -> frozenset[str] | None:
         job = self.jobs[index]

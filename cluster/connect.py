@@ -1,6 +1,7 @@
 """Takes an address or none; gives a connection to that Ray, or to a local one of its own."""
 
 import contextlib
+import json
 import logging
 import os
 import secrets
@@ -8,15 +9,16 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import psutil
-
+from cluster.processes import ProcessName
 from csl.errors import InputError
 
 _TEMP_PREFIX = "csl-ray-"
+_OWNER = "owner.json"
+_LONGEST_ROOT = 18  # of the 107 bytes of a socket's path, Ray takes 64 and the folder 25
 _OBJECT_STORE_BYTES = 256 * 2**20  # trials exchange kilobytes
 _SUBMISSION = ("http://", "https://", "ray://")
 
@@ -122,7 +124,7 @@ def connect(
         InputError: the cluster refuses the connection.
     """
     set_environment(local=address is None)
-    temp = _temp_folder() if address is None else None
+    temp = _temp_folder(_short_root()) if address is None else None
     scratch = (temp or shared) / "scratch"
     import ray  # its environment has to be set before
 
@@ -147,6 +149,7 @@ def _start(temp: Path, cpus: int, logs: Path) -> None:
 
     try:
         ray.init(
+            address="local",  # whatever RAY_ADDRESS says
             num_cpus=cpus,
             object_store_memory=_OBJECT_STORE_BYTES,
             dashboard_host="127.0.0.1",
@@ -216,16 +219,31 @@ def _own_token() -> str:
     return secrets.token_hex(32)
 
 
-def _temp_folder() -> Path:
-    """A short-named folder for a local Ray (its socket paths are limited), owned by this process.
-
-    Folders of drivers that were killed are removed first."""
+def _short_root() -> Path:
+    """Where temporary folders are, if sockets' paths fit there: TMPDIR may be a job's own."""
     root = Path(tempfile.gettempdir())
+    short = len(str(root)) <= _LONGEST_ROOT
+    return root if short else Path("/tmp")  # noqa: S108 (what is made there is this user's alone)
+
+
+def _temp_folder(root: Path) -> Path:
+    """A folder in ``root`` for a local Ray, owned by this process.
+
+    Folders of drivers that were killed are removed first: of this machine's, as others may use the
+    same root."""
     for left in root.glob(f"{_TEMP_PREFIX}*"):
-        owner = left.name.removeprefix(_TEMP_PREFIX).partition("-")[0]
-        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+        if not left.is_symlink() and _was_of_the_dead(left):
             shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_TEMP_PREFIX}{os.getpid()}-", dir=root))
+    made = Path(tempfile.mkdtemp(prefix=f"{_TEMP_PREFIX}{os.getpid()}-", dir=root))
+    (made / _OWNER).write_text(json.dumps(asdict(ProcessName.own())))
+    return made
+
+
+def _was_of_the_dead(folder: Path) -> bool:
+    try:
+        return ProcessName(**json.loads((folder / _OWNER).read_text())).has_died
+    except (OSError, ValueError, TypeError):  # another user's, or not made by csl
+        return False
 
 
 def _keep_logs(temp: Path, logs: Path) -> None:

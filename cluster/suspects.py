@@ -21,6 +21,11 @@ class Suspects:
         self._failures[node] += 1
         self._failed_on[index] = node
 
+    def crashed(self, index: int, node: str) -> None:
+        """A training's process died there: it goes on elsewhere. Only for this one the node is bad:
+        a training that brings its own process down would make every node so."""
+        self._failed_on[index] = node
+
     def finished(self, node: str) -> None:
         """One came to its end there."""
         self._failures[node] = 0

@@ -209,7 +209,11 @@ class _Bridge(tune.Callback):
         self._campaign.ended(trial.config["index"], self._last.pop(trial.trial_id, {}))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self._campaign.watcher.retried(trial.config["index"], self._recorded(trial))
+        index = trial.config["index"]
+        self._campaign.watcher.retried(index, self._recorded(trial))
+        trial.config["avoid"] = self._campaign.to_avoid(index)
+        place = _place(trial.config["job"].resources, trial.config["avoid"])
+        trial.update_resources(place)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         self._campaign.failed(trial.config["index"], self._recorded(trial), "", lost=True)

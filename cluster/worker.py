@@ -10,7 +10,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -86,20 +86,20 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
     device = torch.device("cuda" if job.resources.gpus else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(job.resources.cpus)  # the arithmetic's order is the thread count's
-    own = Device(job.resources.gpus)
-    used_before = read_progress(job.folder).get("energy_joules") or 0.0
-    hardware = Hardware((own.name,), own.driver)
+    noted = read_progress(job.folder)
+    codes = sorted({*noted.get("codes", ()), job.code.fingerprint})
+    hardware = UNKNOWN
     curve: list[EpochReport] = []
 
     def on_epoch(epoch: EpochReport) -> None:
         nonlocal hardware
         curve.append(epoch)
-        hardware = _of_all_workers(own, used_before)
+        hardware = _of_all_workers(own, noted.get("energy_joules") or 0.0)
         metrics = {"epoch": epoch.epoch, "epochs": job.training.config.schedule.epochs}
         optional = {} if epoch.mean_iou is None else {"mean_iou": epoch.mean_iou}
         if leads:
-            energy = {"energy_joules": hardware.energy_joules}
-            _note_progress(job, {"launched_as": job.launched_as, **metrics, **optional, **energy})
+            more = {"energy_joules": hardware.energy_joules, "codes": codes}
+            _note_progress(job, {"launched_as": job.launched_as, **metrics, **optional, **more})
         spent = {"seconds": epoch.seconds, "data_wait_seconds": epoch.data_wait_seconds}
         known = {
             name: value
@@ -113,6 +113,8 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
             job.lease.check()
 
     try:
+        own = Device(job.resources.gpus)  # where the driver is too old for torch, here is where
+        hardware = Hardware((own.name,), own.driver)
         outcome = train(
             job.training,
             job.locations,
@@ -125,6 +127,9 @@ def _run(job: Job, report: Report, alive: Callable[[], None], *, leads: bool) ->
             check_lease,
             _asked_by(job.stop) if job.stop else None,
         )
+        if outcome.resumed:
+            # Of which code trained which epoch nothing is kept: it is neither's training.
+            job = replace(job, code=replace(job.code, fingerprint="+".join(codes)))
         record = _complete_record(job, outcome, started_at, hardware)
         check_lease()
     except (StoppedError, LeaseLostError):

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+_CHUNK = 8 * 1024 * 1024
+
 
 def save(
     state: dict[str, Any],
@@ -52,13 +54,19 @@ def load(path: Path) -> dict[str, Any] | None:
 
     A damaged file is passed over, with a warning, for the one before it, if that was kept. What a
     killed ``save`` left aside is removed.
+
+    Raises:
+        OSError: the file cannot be read at all: to start over would write over it.
     """
     for left in path.parent.glob(f".{path.name}.*.tmp"):
         left.unlink(missing_ok=True)
     kept = [each for each in (path, previous(path)) if each.exists()]
     for each in kept:
+        _read_through(each)
         try:
             return _read(each)
+        except MemoryError:
+            raise  # the machine's fault
         except Exception as error:  # zipfile and torch raise a dozen kinds for a damaged file
             then = "the one before it is tried" if each != kept[-1] else "training starts over"
             warnings.warn(f"{each} is damaged ({type(error).__name__}): {then}", stacklevel=2)
@@ -74,6 +82,13 @@ def remove(path: Path) -> None:
     """Remove a saved state and the one before it."""
     for each in (path, previous(path)):
         each.unlink(missing_ok=True)
+
+
+def _read_through(path: Path) -> None:
+    """What the disk refuses, it refuses here: what fails afterwards is the file's own fault."""
+    with path.open("rb") as file:
+        while file.read(_CHUNK):
+            pass
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -108,7 +108,11 @@ _PROVENANCE = pa.struct(
     [
         _field("git_commit", _STRING, "of the checkout, if any", optional=True),
         _field("git_diff", _STRING, "hash of what was not committed, if any", optional=True),
-        _field("code_fingerprint", _STRING, "hash of the sources that decide the numbers"),
+        _field(
+            "code_fingerprint",
+            _STRING,
+            "hash of the deciding sources; joined by + if several trained it",
+        ),
         _field("snapshot", _STRING, "copy of the sources it ran from, if any", optional=True),
         _field("python", _STRING, "version"),
         _field("packages", _list(_STRING), "name==version of those that decide numbers"),

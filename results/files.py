@@ -53,6 +53,8 @@ class StoreError(ValueError):
 class Files:
     """The files below one location; holds no state but where that is.
 
+    ``address`` is the location with what was found out about it: it opens without a request.
+
     Args:
         location: a local path, or a URI that ``pyarrow.fs`` understands (``s3://``, ``gs://``,
             ``file://``).
@@ -64,8 +66,12 @@ class Files:
     def __init__(self, location: str) -> None:
         self.location = location
         try:
-            self._files, base = _filesystem(location)
-        except (pa.ArrowInvalid, OSError, TypeError, ValueError) as error:
+            self._files, base, self.address = _filesystem(location)
+        except OSError as error:  # a bucket was asked for its region
+            raise StoreError(
+                f"the store cannot be reached: {error}", location, self._remedy
+            ) from error
+        except (pa.ArrowInvalid, TypeError, ValueError) as error:
             raise StoreError(
                 f"this is not the address of a store: {error}", location, self._remedy
             ) from error
@@ -241,12 +247,12 @@ def _called(folder: str, prefix: str) -> list[str]:
         return []
 
 
-def _filesystem(location: str) -> tuple[fs.FileSystem, str]:
-    """A location's file system and its path there."""
+def _filesystem(location: str) -> tuple[fs.FileSystem, str, str]:
+    """A location's file system, its path there, and its address (``Files.address``)."""
     if "://" not in location:
         if not location or location.startswith("~") or _ONE_SLASH.match(location):
             raise ValueError("neither a folder nor a URI; ~ is the shell's")
-        return fs.LocalFileSystem(), str(Path(location).absolute())
+        return fs.LocalFileSystem(), str(Path(location).absolute()), location
     parts = urlsplit(location)
     if parts.scheme == "gs" and _GS_PATIENCE not in parts.query:
         # Google's client asks for a quarter of an hour.
@@ -254,7 +260,7 @@ def _filesystem(location: str) -> tuple[fs.FileSystem, str]:
         location = urlunsplit(parts._replace(query=query))
     if parts.scheme != "s3":
         files, base = fs.FileSystem.from_uri(location)
-        return files, base
+        return files, base, location
     # By URI, Arrow waits six seconds for a server that refuses, and twice that before a write.
     options: dict[str, object] = {
         key: {"true": True, "false": False}.get(value, value)
@@ -269,7 +275,7 @@ def _filesystem(location: str) -> tuple[fs.FileSystem, str]:
         raise ValueError("it names no bucket")
     if not {"region", "endpoint_override"} & options.keys():
         options["region"] = fs.resolve_s3_region(parts.hostname)
-    return (
-        fs.S3FileSystem(connect_timeout=_CONNECT_SECONDS, **options),
-        parts.hostname + unquote(parts.path),
-    )
+        known = "&".join(filter(None, (parts.query, f"region={options['region']}")))
+        location = urlunsplit(parts._replace(query=known))
+    files = fs.S3FileSystem(connect_timeout=_CONNECT_SECONDS, **options)
+    return files, parts.hostname + unquote(parts.path), location

@@ -182,7 +182,8 @@ class Provenance:
     Args:
         git_commit: of the checkout; None outside one.
         git_diff: hash of what was not committed; None if nothing, or outside a checkout.
-        code_fingerprint: hash of the sources that decide the numbers.
+        code_fingerprint: hash of the sources that decide the numbers; several, joined by +, if they
+            were changed while it was interrupted.
         snapshot: names the copy of the sources it ran from, in the store's folder ``code``; None
             if it ran from the installed ones.
         python: its version.

@@ -99,8 +99,8 @@ class Store:
 
     @property
     def address(self) -> str:
-        """The location, as it is understood in any working directory."""
-        return str(Path(self.location).resolve()) if self.is_folder else self.location
+        """The location, as it is understood in any working directory, and opened without asking."""
+        return str(Path(self.location).resolve()) if self.is_folder else self.files.address
 
     @property
     def works_elsewhere(self) -> bool:

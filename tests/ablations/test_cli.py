@@ -361,8 +361,6 @@ def setting(write: Write) -> str:
         (["table5", "--set", "schedule.epochs=many"], ["--set", "schedule.epochs", "many"]),
         (["table5", "--set", "schedule.epochs"], ["--set", "schedule.epochs"]),
         (["tabel5"], ["spec", "did you mean table5?"]),
-        (["table5", *("--set", "crop=4") * 2], ["--set crop", "given twice"]),
-        (["table5", *("--set", "loss={fp: 1}"), *("--set", "loss.fp=2")], ["loss.fp", "twice"]),
         (["table5", "--splits", "1/3"], ["--splits", "1/3", "1/16"]),
         (["table5", "--splits", "1/2,1/2"], ["--splits", "1/2,1/2"]),
         (["table5", "--seeds", "one"], ["--seeds", "one"]),

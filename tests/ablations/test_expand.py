@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.expand import Grid, Options, expand
+from ablations.layers import Layer, command_line, profile, resolve
 from ablations.spec import Setting, Spec, Variant
 from csl.config import PROFILES, TrainingConfig
 from tests.ablations.conftest import refused
@@ -311,6 +312,15 @@ def test_an_assigned_value_that_no_configuration_holds_is_refused(text: str) -> 
 
 def test_a_learning_rate_may_be_written_with_an_exponent() -> None:
     assert config(assignments=("schedule.lr=1e-3",)).schedule.lr == 0.001
+
+
+def test_two_spellings_of_one_key_are_refused_in_a_document() -> None:
+    twice = {"masking": {"patch": 4}, "masking.patch": 8}
+    error = refused(lambda: resolve([profile("official"), Layer("mine.yaml", twice)]))
+    assert (error.problem, error.file) == ("this key is given twice", "mine.yaml")
+    assert error.key == "masking.patch"
+    both = command_line(["masking.patch=4", "masking={patch: 8}", "data={dataset: shapes}"])
+    assert resolve([profile("official"), both]).masking.patch == 8, "a shell's last word counts"
 
 
 def test_an_assigned_group_may_not_name_a_key_twice() -> None:

@@ -18,7 +18,7 @@ ADDRESS = "http://head:8265"
     [
         ["run", "table5", "--address", ADDRESS, "--store", "/s", "--set", "a=b c"],
         ["run", f"--address={ADDRESS}", "table5", "--set", "a=b c", "--store=/s"],
-        ["run", "table5", "--runtime-env", "e.yaml", "--set", "a=b c", "--address", ADDRESS],
+        ["run", "table5", "--runtime-env", "e.yaml", "--set", "a=b c", "--store", "/s"],
     ],
 )
 def test_the_head_runs_the_same_on_its_own_ray(arguments: list[str]) -> None:
@@ -29,7 +29,7 @@ def test_the_head_runs_the_same_on_its_own_ray(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("word", ["$HOME", "`id`", "a;id", "x y", "${CSL_STORE:?no}", "'"])
 def test_nothing_is_left_to_the_heads_shell(word: str) -> None:
-    command = command_there(["run", word], word)
+    command = command_there(["run", word, "--store", word], word)
     printed = subprocess.run(
         ["sh", "-c", f'csl() {{ printf "%s\\n" "$@"; }}; {command}'],
         capture_output=True,
@@ -39,8 +39,10 @@ def test_nothing_is_left_to_the_heads_shell(word: str) -> None:
     assert printed.stdout.splitlines() == ["run", word, "--address", "auto", "--store", word]
 
 
-def test_an_unsaid_store_is_the_heads() -> None:
-    command = f'csl() {{ echo "$@"; }}; {command_there(["run", "table5"], DEFAULT_STORE)}'
+def test_an_unsaid_store_is_the_heads_and_not_what_the_environment_says_here() -> None:
+    command = (
+        f'csl() {{ echo "$@"; }}; {command_there(["run", "table5"], "/mine", Path("/my/work"))}'
+    )
     with_one = subprocess.run(
         ["sh", "-c", command], env={"CSL_STORE": "/theirs"}, capture_output=True, text=True
     )
@@ -74,7 +76,8 @@ def test_a_secret_in_an_address_goes_nowhere() -> None:
 
 
 def test_the_work_folder_goes_along() -> None:
-    words = command_there(["run", "t", "--work", "/w"], "s3://b/s", Path("/w")).split()
+    arguments = ["run", "t", "--work", "/w", "--store=s3://b/s"]
+    words = command_there(arguments, "s3://b/s", Path("/w")).split()
     assert words[-4:] == ["--store", "s3://b/s", "--work", "/w"]
     assert words.count("--work") == 1
     with pytest.raises(InputError) as caught:

@@ -1,16 +1,20 @@
 """Connections: an address is tried before anything starts, and the dead's folders are cleared."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster import connect
+from cluster.processes import ProcessName
 from csl.errors import InputError
 
 
@@ -114,53 +118,62 @@ def test_an_address_that_cannot_exist(address: str) -> None:
     assert refused(address).key == "--address"
 
 
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
+def owned(folder: Path, **changes: object) -> Path:
+    """A local Ray's folder, made by a process that has ended unless ``changes`` says otherwise."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = psutil.Process(process.pid).create_time()
+    process.communicate(b"\n")
+    owner = asdict(ProcessName.own()) | {"pid": process.pid, "started": started} | changes
+    (folder / "session").mkdir(parents=True)
+    (folder / "owner.json").write_text(json.dumps(owner))
+    return folder
 
 
-def dead() -> int:
-    """The id of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-def test_only_the_deads_folders_are_removed(temporary: Path) -> None:
-    gone = temporary / f"csl-ray-{dead()}-left"
+def test_only_the_deads_folders_are_removed(tmp_path: Path) -> None:
+    gone = owned(tmp_path / "csl-ray-1-dead")
     kept = [
-        temporary / f"csl-ray-{os.getpid()}-mine",
-        temporary / f"csl-ray-{os.getppid()}-parent",
-        temporary / "csl-ray-notes",
-        temporary / f"ray-{dead()}-foreign",
+        owned(tmp_path / "csl-ray-2-mine", **asdict(ProcessName.own())),
+        owned(tmp_path / "csl-ray-3-elsewhere", machine="another node's, on shared storage"),
+        owned(tmp_path / "ray-4-foreign"),
     ]
-    for folder in (gone, *kept):
-        (folder / "session").mkdir(parents=True)
-    made = connect._temp_folder()
+    (tmp_path / "csl-ray-notes").mkdir()
+    made = connect._temp_folder(tmp_path)
     assert not gone.exists()
     assert all((folder / "session").is_dir() for folder in kept)
+    assert (tmp_path / "csl-ray-notes").is_dir()
     assert made.is_dir()
     assert made not in kept
 
 
-def test_a_folder_is_its_process_own(temporary: Path) -> None:
-    first, second = connect._temp_folder(), connect._temp_folder()
+def test_a_folder_is_its_process_own(tmp_path: Path) -> None:
+    first, second = connect._temp_folder(tmp_path), connect._temp_folder(tmp_path)
     assert first != second
     assert first.is_dir(), "the second call clears only what the dead left"
     for folder in (first, second):
-        assert folder.parent == temporary
+        assert folder.parent == tmp_path
         assert folder.name.startswith(f"csl-ray-{os.getpid()}-")
         assert folder.stat().st_mode & 0o077 == 0, "nobody else may look into it"
 
 
-def test_a_link_of_the_dead_is_not_followed(temporary: Path) -> None:
-    treasure = temporary / "treasure"
-    treasure.mkdir()
-    (treasure / "gold").touch()
-    (temporary / f"csl-ray-{dead()}-link").symlink_to(treasure)
-    connect._temp_folder()
-    assert (treasure / "gold").exists()
+def test_a_link_of_the_dead_is_not_followed(tmp_path: Path) -> None:
+    treasure = owned(tmp_path / "treasure")
+    (tmp_path / "csl-ray-5-link").symlink_to(treasure)
+    connect._temp_folder(tmp_path)
+    assert (treasure / "session").exists()
+
+
+def test_a_long_temporary_folder_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own check of a socket's path, with the longest names that its parts can have."""
+    for root, used in (
+        ("/tmp", "/tmp"),
+        ("/scratch/alice/12345", "/tmp"),
+        ("/var/tmp", "/var/tmp"),
+    ):
+        monkeypatch.setattr(tempfile, "tempdir", root)
+        assert str(connect._short_root()) == used
+        folder = f"{connect._short_root()}/csl-ray-4194304-abcdefgh"
+        socket_ = f"{folder}/session_2026-11-26_16-57-11_123456_4194304/sockets/plasma_store"
+        assert len(socket_.encode()) <= 107
 
 
 def test_logs_are_kept_and_the_rest_goes(tmp_path: Path) -> None:

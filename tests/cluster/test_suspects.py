@@ -14,6 +14,14 @@ def test_a_training_goes_elsewhere_after_it_failed() -> None:
     assert seen.to_avoid(0, frozenset("bc")) == set(), "it is gone"
 
 
+def test_a_crash_makes_a_node_bad_for_that_training_only() -> None:
+    seen = Suspects()
+    for index in range(3):
+        seen.crashed(index, "a")
+    assert seen.to_avoid(0, BOTH) == {"a"}
+    assert seen.to_avoid(7, BOTH) == set(), "it may have been the trainings' own doing"
+
+
 def test_a_node_that_fails_again_and_again_is_avoided_by_all_until_one_ends_well() -> None:
     seen = Suspects()
     for index in range(2):

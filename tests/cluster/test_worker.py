@@ -135,6 +135,29 @@ def test_a_lost_training_leaves_its_checkpoint_and_goes_on(tmp_path: Path, job: 
     assert [epoch.loss for epoch in record.curve] == [epoch.loss for epoch in other.curve]
 
 
+def test_what_two_codes_trained_is_neither_ones(job: Job) -> None:
+    with pytest.raises(ConnectionError):
+        run_job(job, Reports(ConnectionError("the node is gone"), after=1))
+    run_job(replace(job, code=replace(job.code, fingerprint="e" * 16)), Reports())
+    lost, whole = sorted(Store(job.store).records(), key=lambda each: each.resumed)
+    assert lost.provenance.code_fingerprint == "f" * 16
+    assert whole.provenance.code_fingerprint == f"{'e' * 16}+{'f' * 16}"
+
+
+def test_a_gpu_that_cannot_be_opened_is_recorded(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for a GPU whose driver is too old for torch."""
+
+    def device(gpus: float) -> None:
+        raise RuntimeError("the NVIDIA driver on your system is too old")
+
+    monkeypatch.setattr("cluster.worker.Device", device)
+    with pytest.raises(RuntimeError):
+        run_job(job, Reports())
+    (record,) = Store(job.store).records()
+    assert record.failure == Failure.WORKER_CRASHED
+    assert "too old" in (record.failure_detail or "")
+
+
 def test_what_fails_once_its_driver_is_gone_is_no_failure(job: Job) -> None:
     reports = Reports(BrokenPipeError("its watchdog is gone"), after=1)
 

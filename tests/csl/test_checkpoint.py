@@ -110,6 +110,13 @@ def test_damage_is_told_and_nothing_is_loaded(
         assert checkpoint.load(path) is None
 
 
+def test_a_disk_that_cannot_be_read_is_no_damage(tmp_path: Path) -> None:
+    """Whoever started over would write over the very file that may be whole."""
+    (tmp_path / "resume.pt").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        checkpoint.load(tmp_path / "resume.pt")
+
+
 class Bomb:
     """Creates a file when it is unpickled by anything that runs code."""
 

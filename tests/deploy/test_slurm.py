@@ -20,7 +20,7 @@ SCRIPT = DEPLOY / "slurm" / "csl.sbatch"
 STAND_INS = {
     "scontrol": "",
     "srun": """
-os.execvp(arguments[1], arguments[1:])  # after --export=ALL
+os.execvp(arguments[2], arguments[2:])  # after --export=ALL --cpus-per-task=8
 """,
     "ray": """
 done = subprocess.run(arguments[arguments.index("--") + 1:])
@@ -140,6 +140,8 @@ def test_several_nodes_share_one_ray(slurm: Slurm) -> None:
     started = ray.arguments[: ray.arguments.index("--")]
     assert started[:5] == ["symmetric-run", "--address", address, "--min-nodes", "3"]
     assert csl.environment["RAY_ADDRESS"] == address
+    (srun,) = slurm.calls("srun")
+    assert "--cpus-per-task=8" in srun.arguments, "Slurm 22.05 pins a step to one core otherwise"
 
 
 def test_one_node_needs_no_ray_of_slurms(slurm: Slurm) -> None:

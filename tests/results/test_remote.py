@@ -107,6 +107,25 @@ def test_an_address_that_cannot_be_one() -> None:
             Store(address)
 
 
+def test_a_buckets_region_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker must not need the network before its patience begins."""
+    asked: list[str] = []
+
+    def region(bucket: str) -> str:
+        asked.append(bucket)
+        if len(asked) > 1:
+            raise OSError("no network")
+        return "eu-north-1"
+
+    monkeypatch.setattr(fs, "resolve_s3_region", region)
+    address = Store("s3://bucket/store").address
+    assert address == "s3://bucket/store?region=eu-north-1"
+    assert Store(address).address == address
+    assert asked == ["bucket"]
+    with pytest.raises(StoreError, match="cannot be reached: no network"):
+        Store("s3://other/store")
+
+
 def test_a_server_out_of_reach_is_asked_again_while_there_is_patience(
     store: Store, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
