@@ -103,16 +103,7 @@ def run(
 
     Running it again repeats nothing; after any kill, the same command goes on."""
     grids = request.grids
-    handed_over = launch.address is not None and is_submission(launch.address)
-    if runtime_env is not None and not handed_over:
-        raise InputError(
-            "only a run that is handed over has a runtime environment of its own",
-            key="--runtime-env",
-            value=runtime_env,
-            remedy="give --address http://HEAD:8265, or leave it out",
-        )
-    if launch.address is not None and handed_over:
-        hand_over(request, sys.argv[1:], launch.address, runtime_env)
+    if hand_over(request, sys.argv[1:], launch.address, runtime_env):
         return
     store = request.open_for_training()
     plan = make_plan(grids, request.places, store, choice.policy, choice.limits)

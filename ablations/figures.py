@@ -76,8 +76,8 @@ def figure(
         except ValueError as error:
             undrawn = InputError(
                 f"{table.name} is not drawn: {error}",
-                file=request.store,
                 key="--store",
+                value=request.store,
                 remedy=f"csl plan {table.name} says what is missing; another --kind may do",
             )
             if len(tables) == 1:

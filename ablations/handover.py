@@ -11,6 +11,7 @@ import typer
 
 from ablations.documents import mapping
 from ablations.request import DEFAULT_STORE, Request, refuse_credentials
+from cluster.connect import is_submission
 from cluster.submission import submit
 from csl.errors import InputError
 
@@ -24,20 +25,32 @@ _STORE_THERE = '"${CSL_STORE:?give --store, or set CSL_STORE on the head}"'
 
 
 def hand_over(
-    request: Request, arguments: Sequence[str], address: str, environment: Path | None
-) -> None:
-    """Have the head of a cluster run this command line, and say how to follow it.
+    request: Request, arguments: Sequence[str], address: str | None, environment: Path | None
+) -> bool:
+    """If the address asks for that, have a cluster's head run this, and say how to follow it.
 
     Args:
         request: what the arguments mean here, all of it valid; specs and settings of one's own go
             along.
         arguments: what followed ``csl``.
-        address: the head's dashboard.
-        environment: a YAML file with a runtime environment for Ray to make.
+        address: the head's dashboard; anything else is joined from here.
+        environment: a YAML file with a runtime environment for Ray to make there.
+
+    Returns:
+        Whether it was handed over.
 
     Raises:
         InputError: any part of it cannot be understood, or cannot be meant for another machine.
     """
+    if address is None or not is_submission(address):
+        if environment is not None:
+            raise InputError(
+                "only what is handed over has a runtime environment of its own",
+                key="--runtime-env",
+                value=environment,
+                remedy="give --address http://HEAD:8265, or leave it out",
+            )
+        return False
     check_places(request)
     made = {} if environment is None else mapping(environment)
     with tempfile.TemporaryDirectory() as folder:
@@ -48,6 +61,7 @@ def hand_over(
     print(f"{address} runs it as {job}, whatever becomes of this machine.")
     print(f"follow: csl watch {job} --address {address}")
     print(f"stop:   csl cancel {job} --address {address}")
+    return True
 
 
 def command_there(arguments: Sequence[str], store: str, work: Path | None = None) -> str:

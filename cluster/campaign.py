@@ -183,25 +183,29 @@ class Campaign:
         hung = job.folder / HUNG
         failure = Failure.TIMED_OUT if hung.exists() else name_failure(error)
         hung.unlink(missing_ok=True)
-        was_to_go = self._trained_on.get(index, frozenset()) & state.get_draining_nodes().keys()
+        ran_on = self._trained_on.pop(index, frozenset())  # the next attempt is elsewhere
+        was_to_go = ran_on & state.get_draining_nodes().keys()
         if failure in (Failure.WORKER_CRASHED, Failure.NODE_LOST) and was_to_go:
             failure = Failure.PREEMPTED  # Ray misses its process before the node
         holder = holder_of(job.folder) if job.resources.workers == 1 else None
         place = UNKNOWN if holder is None else Hardware(host=holder.process.host)
-        if failure is Failure.WORKER_CRASHED and len(nodes := self._nodes_of(index, place)) == 1:
-            self._suspects.crashed(index, *nodes)
+        if failure is Failure.WORKER_CRASHED:
+            nodes = _called(place.host) or ran_on
+            if len(nodes) == 1:
+                self._suspects.crashed(index, *nodes)
         try:
             record_failure(job, failure, error, datetime.now(UTC), hardware=place)
         except UnreachableError as away:
             self.schedule.stop(Stop(away.problem))
         return failure.value
 
-    def _nodes_of(self, index: int, place: Hardware) -> frozenset[str]:
-        """Where a training ran: as its reports said, else by the name of its machine."""
-        every = ray.nodes()  # type: ignore[no-untyped-call]
-        named = (n for n in every if n["Alive"] and n["NodeManagerHostname"] == place.host)
-        return self._trained_on.get(index) or frozenset(n["NodeID"] for n in named)
-
     def _free_if(self, index: int) -> frozenset[str] | None:
         job = self.jobs[index]
         return self.watch.dead(job.folder, job.run.id)
+
+
+def _called(host: str | None) -> frozenset[str]:
+    """The node of a machine of this name; none if several have it."""
+    every = ray.nodes()  # type: ignore[no-untyped-call]
+    named = [n["NodeID"] for n in every if n["Alive"] and n["NodeManagerHostname"] == host]
+    return frozenset(named) if len(named) == 1 else frozenset()

@@ -16,7 +16,6 @@ from ablations.search.problem import pose
 from ablations.search.spec import Budget, load_search
 from ablations.spec import PAPERS, load_setting
 from ablations.store import tidy
-from cluster.connect import is_submission
 from csl.errors import InputError
 
 if TYPE_CHECKING:
@@ -100,8 +99,7 @@ def search(
     from ablations.search.study import find_study
 
     wanted = request.pose()
-    if launch.address is not None and is_submission(launch.address):
-        hand_over(request, sys.argv[1:], launch.address, runtime_env)
+    if hand_over(request, sys.argv[1:], launch.address, runtime_env):
         return
     console = Console(soft_wrap=True, highlight=False, markup=False, stderr=as_json)
     stopped = interrupted = False

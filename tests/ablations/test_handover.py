@@ -9,6 +9,7 @@ import pytest
 from ablations.handover import check_places, check_store, collect_files, command_there
 from ablations.request import DEFAULT_STORE, Request
 from csl.errors import InputError
+from tests.ablations.conftest import Csl
 
 ADDRESS = "http://head:8265"
 
@@ -110,3 +111,14 @@ def test_documents_elsewhere_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path / "in")
     with pytest.raises(InputError, match="below the current folder"):
         collect_files(Request("../a.yaml"), tmp_path / "head")
+
+
+@pytest.mark.parametrize("command", [("run", "table5"), ("search", "alpha")])
+@pytest.mark.parametrize("address", [(), ("--address", "10.0.0.1:6379")])
+def test_what_is_not_handed_over_has_no_environment_of_its_own(
+    csl: Csl, command: tuple[str, str], address: tuple[str, ...]
+) -> None:
+    ended = csl(*command, *address, "--runtime-env", "mine.yaml")
+    assert ended.code == 2
+    assert "--runtime-env" in ended.err
+    assert "mine.yaml" in ended.err
